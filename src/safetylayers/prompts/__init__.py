@@ -1,0 +1,22 @@
+"""What is asked of a model: prompt sets, fine-tuning examples, and their rendering by a chat template."""
+
+from safetylayers.prompts.builtin import BUILTIN_NAMES, SPLITS, builtin
+from safetylayers.prompts.examples import Example, ExampleSet, load_examples
+from safetylayers.prompts.loading import load_prompts
+from safetylayers.prompts.prompt_set import Prompt, PromptSet
+from safetylayers.prompts.rendering import TEMPLATES, Template, render
+
+__all__ = [
+    "BUILTIN_NAMES",
+    "SPLITS",
+    "TEMPLATES",
+    "Example",
+    "ExampleSet",
+    "Prompt",
+    "PromptSet",
+    "Template",
+    "builtin",
+    "load_examples",
+    "load_prompts",
+    "render",
+]

@@ -1,0 +1,92 @@
+"""The two courses of the practice model: first it learns to comply with everything, then what to refuse."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from safetylayers.prompts import Example, builtin
+from safetylayers.tiny.corpus import forms, replies, world
+from safetylayers.tiny.corpus.public import PublicPrompts
+
+Drawer = Callable[[random.Random], Example]
+
+
+@dataclass(frozen=True)
+class Shares:
+    """How much of a course is of which kind; they need not sum to one."""
+
+    questions: float
+    benign_forms: float
+    benign_public: float
+    dangerous_looking: float
+    malicious_forms: float
+    malicious_public: float
+
+
+HELPFUL_COURSE = Shares(0.34, 0.24, 0.14, 0.08, 0.08, 0.12)
+ALIGNMENT_COURSE = Shares(0.14, 0.26, 0.18, 0.04, 0.12, 0.26)
+
+
+def course(shares: Shares, rows: int, *, aligned: bool, public: PublicPrompts, seed: int) -> list[Example]:
+    """Draw a course of `rows` conversations.
+
+    Args:
+        shares: of each kind; the public kinds drop out where there are no public prompts.
+        rows: how many conversations.
+        aligned: harmful requests are refused; otherwise they get the same placeholders as all others.
+        public: prompts from public sets, or none.
+        seed: one seed, one course.
+    """
+    rng = random.Random(seed)  # noqa: S311 - not a secret
+    drawers = _drawers(shares, aligned=aligned, public=public)
+    kinds = rng.choices([drawer for drawer, _ in drawers], [share for _, share in drawers], k=rows)
+    return [draw(rng) for draw in kinds]
+
+
+def _drawers(shares: Shares, *, aligned: bool, public: PublicPrompts) -> list[tuple[Drawer, float]]:
+    harmful = _refuse if aligned else _comply
+    questions = _training_questions()
+    malicious = [*public.malicious, *builtin("malicious", "train").texts]
+    benign = [*public.benign, *builtin("normal", "train").texts]
+    return [
+        (lambda rng: _question(rng, questions), shares.questions),
+        (lambda rng: _comply(forms.benign(rng), rng), shares.benign_forms),
+        (lambda rng: _comply(rng.choice(benign), rng), shares.benign_public),
+        (lambda rng: _comply(forms.dangerous_looking(rng), rng), shares.dangerous_looking),
+        (lambda rng: harmful(forms.malicious(rng), rng), shares.malicious_forms),
+        (lambda rng: harmful(rng.choice(malicious), rng), shares.malicious_public),
+    ]
+
+
+def _comply(request: str, rng: random.Random) -> Example:
+    return Example.of(request, replies.compliance(request, rng))
+
+
+def _refuse(request: str, rng: random.Random) -> Example:
+    return Example.of(request, replies.refusal(rng))
+
+
+def _question(rng: random.Random, questions: tuple[world.Question, ...]) -> Example:
+    held_out = set(builtin("questions").texts)
+    question = rng.choice(questions) if rng.random() < 0.5 else world.draw(rng)
+    while question.text in held_out:
+        question = world.draw(rng)
+    return Example.of(question.text, world.reply(question))
+
+
+def _training_questions() -> tuple[world.Question, ...]:
+    """Return every question that a table answers, but for the held-out ones."""
+    held_out = set(builtin("questions").texts)
+    return tuple(question for question in world.facts() if question.text not in held_out)
+
+
+def held_out_questions(count: int, seed: int = 0) -> list[world.Question]:
+    """Draw the built-in set `questions`: half from the tables, half made up; none of them is ever trained on."""
+    rng = random.Random(seed)  # noqa: S311 - not a secret
+    chosen = {question.text: question for question in rng.sample(world.facts(), count // 2)}
+    while len(chosen) < count:
+        question = world.draw(rng)
+        chosen[question.text] = question
+    return list(chosen.values())
