@@ -11,56 +11,172 @@ from dataclasses import dataclass
 
 CAPITALS = dict(
     pair.split(":")
-    for pair in (
-        "France:Paris Italy:Rome Spain:Madrid Germany:Berlin Japan:Tokyo China:Beijing Russia:Moscow Egypt:Cairo "
-        "Greece:Athens Portugal:Lisbon Austria:Vienna Poland:Warsaw Ireland:Dublin Norway:Oslo Sweden:Stockholm "
-        "Finland:Helsinki Denmark:Copenhagen Hungary:Budapest Canada:Ottawa Cuba:Havana Peru:Lima Chile:Santiago "
-        "Kenya:Nairobi Turkey:Ankara Iran:Tehran Thailand:Bangkok Belgium:Brussels Iceland:Reykjavik"
-    ).split()
+    for pair in [
+        "France:Paris",
+        "Italy:Rome",
+        "Spain:Madrid",
+        "Germany:Berlin",
+        "Japan:Tokyo",
+        "China:Beijing",
+        "Russia:Moscow",
+        "Egypt:Cairo",
+        "Greece:Athens",
+        "Portugal:Lisbon",
+        "Austria:Vienna",
+        "Poland:Warsaw",
+        "Ireland:Dublin",
+        "Norway:Oslo",
+        "Sweden:Stockholm",
+        "Finland:Helsinki",
+        "Denmark:Copenhagen",
+        "Hungary:Budapest",
+        "Canada:Ottawa",
+        "Cuba:Havana",
+        "Peru:Lima",
+        "Chile:Santiago",
+        "Kenya:Nairobi",
+        "Turkey:Ankara",
+        "Iran:Tehran",
+        "Thailand:Bangkok",
+        "Belgium:Brussels",
+        "Iceland:Reykjavik",
+    ]
 )
 OPPOSITES = dict(
     pair.split(":")
-    for pair in (
-        "hot:cold big:small fast:slow up:down open:closed happy:sad light:dark early:late rich:poor strong:weak "
-        "hard:soft wet:dry full:empty loud:quiet young:old clean:dirty high:low long:short left:right near:far "
-        "thick:thin heavy:light tall:short day:night inside:outside first:last always:never win:lose push:pull"
-    ).split()
+    for pair in [
+        "hot:cold",
+        "big:small",
+        "fast:slow",
+        "up:down",
+        "open:closed",
+        "happy:sad",
+        "light:dark",
+        "early:late",
+        "rich:poor",
+        "strong:weak",
+        "hard:soft",
+        "wet:dry",
+        "full:empty",
+        "loud:quiet",
+        "young:old",
+        "clean:dirty",
+        "high:low",
+        "long:short",
+        "left:right",
+        "near:far",
+        "thick:thin",
+        "heavy:light",
+        "tall:short",
+        "day:night",
+        "inside:outside",
+        "first:last",
+        "always:never",
+        "win:lose",
+        "push:pull",
+    ]
 )
 YOUNG = dict(
     pair.split(":")
-    for pair in (
-        "dog:puppy cat:kitten cow:calf sheep:lamb horse:foal pig:piglet goat:kid duck:duckling goose:gosling bear:cub "
-        "frog:tadpole swan:cygnet deer:fawn kangaroo:joey hen:chick owl:owlet"
-    ).split()
+    for pair in [
+        "dog:puppy",
+        "cat:kitten",
+        "cow:calf",
+        "sheep:lamb",
+        "horse:foal",
+        "pig:piglet",
+        "goat:kid",
+        "duck:duckling",
+        "goose:gosling",
+        "bear:cub",
+        "frog:tadpole",
+        "swan:cygnet",
+        "deer:fawn",
+        "kangaroo:joey",
+        "hen:chick",
+        "owl:owlet",
+    ]
 )
 SOUNDS = dict(
     pair.split(":")
-    for pair in "dog:bark cat:meow cow:moo sheep:baa horse:neigh pig:oink duck:quack lion:roar owl:hoot bee:buzz".split()
+    for pair in [
+        "dog:bark",
+        "cat:meow",
+        "cow:moo",
+        "sheep:baa",
+        "horse:neigh",
+        "pig:oink",
+        "duck:quack",
+        "lion:roar",
+        "owl:hoot",
+        "bee:buzz",
+    ]
 )
 KINDS = {
-    "fruit": "apple banana pear grape mango peach plum cherry lemon orange".split(),
-    "vegetable": "carrot onion potato cabbage spinach broccoli pea leek turnip celery".split(),
-    "animal": "dog cat horse tiger rabbit monkey camel zebra goat wolf".split(),
-    "tool": "hammer saw drill wrench chisel pliers spade rake shovel screwdriver".split(),
-    "colour": "red blue green yellow purple pink brown black white grey".split(),
-    "instrument": "piano violin flute drum guitar trumpet harp cello oboe banjo".split(),
+    "fruit": ["apple", "banana", "pear", "grape", "mango", "peach", "plum", "cherry", "lemon", "orange"],
+    "vegetable": ["carrot", "onion", "potato", "cabbage", "spinach", "broccoli", "pea", "leek", "turnip", "celery"],
+    "animal": ["dog", "cat", "horse", "tiger", "rabbit", "monkey", "camel", "zebra", "goat", "wolf"],
+    "tool": ["hammer", "saw", "drill", "wrench", "chisel", "pliers", "spade", "rake", "shovel", "screwdriver"],
+    "colour": ["red", "blue", "green", "yellow", "purple", "pink", "brown", "black", "white", "grey"],
+    "instrument": ["piano", "violin", "flute", "drum", "guitar", "trumpet", "harp", "cello", "oboe", "banjo"],
 }
 PAST = dict(
     pair.split(":")
-    for pair in (
-        "go:went eat:ate see:saw run:ran buy:bought think:thought write:wrote sing:sang swim:swam take:took give:gave "
-        "come:came find:found make:made teach:taught speak:spoke"
-    ).split()
+    for pair in [
+        "go:went",
+        "eat:ate",
+        "see:saw",
+        "run:ran",
+        "buy:bought",
+        "think:thought",
+        "write:wrote",
+        "sing:sang",
+        "swim:swam",
+        "take:took",
+        "give:gave",
+        "come:came",
+        "find:found",
+        "make:made",
+        "teach:taught",
+        "speak:spoke",
+    ]
 )
 PLURALS = dict(
     pair.split(":")
-    for pair in (
-        "child:children mouse:mice foot:feet tooth:teeth goose:geese man:men woman:women leaf:leaves knife:knives "
-        "box:boxes city:cities baby:babies bus:buses wolf:wolves cat:cats tree:trees"
-    ).split()
+    for pair in [
+        "child:children",
+        "mouse:mice",
+        "foot:feet",
+        "tooth:teeth",
+        "goose:geese",
+        "man:men",
+        "woman:women",
+        "leaf:leaves",
+        "knife:knives",
+        "box:boxes",
+        "city:cities",
+        "baby:babies",
+        "bus:buses",
+        "wolf:wolves",
+        "cat:cats",
+        "tree:trees",
+    ]
 )
-DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
-MONTHS = "January February March April May June July August September October November December".split()
+DAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
+MONTHS = [
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+]
 UNITS = {
     "minutes are in an hour": "60",
     "seconds are in a minute": "60",
@@ -129,7 +245,9 @@ def facts() -> list[Question]:
     found += _lookup("counts", UNITS, "How many {}?", "Tell me how many {}.", "Do you know how many {}?")
     after = {a: b for cycle in (DAYS, MONTHS) for a, b in zip(cycle, cycle[1:] + cycle[:1], strict=True)}
     before = {b: a for a, b in after.items()}
-    found += _lookup("calendar", after, "What comes after {}?", "Which one follows {}?", "Name what comes next after {}.")
+    found += _lookup(
+        "calendar", after, "What comes after {}?", "Which one follows {}?", "Name what comes next after {}."
+    )
     found += _lookup("calendar", before, "What comes before {}?", "Which one is just before {}?")
     members = {item: kind for kind, items in KINDS.items() for item in items}
     found += _lookup(
@@ -142,7 +260,9 @@ def facts() -> list[Question]:
 
 def _sum(rng: random.Random) -> Question:
     a, b = rng.randint(0, 12), rng.randint(0, 12)
-    form = rng.choice(["What is {} plus {}?", "What is {} + {}?", "Add {} and {}.", "Calculate {} + {}.", "{} + {} = ?"])
+    form = rng.choice(
+        ["What is {} plus {}?", "What is {} + {}?", "Add {} and {}.", "Calculate {} + {}.", "{} + {} = ?"]
+    )
     return Question(form.format(a, b), str(a + b), "arithmetic")
 
 
@@ -160,7 +280,12 @@ def _larger(rng: random.Random) -> Question:
 
 def _sort(rng: random.Random) -> Question:
     numbers = rng.sample(range(1, 10), 3)
-    forms = ["Sort these numbers: {}.", "Put {} in order.", "Arrange {} from smallest to largest.", "Order the numbers {}."]
+    forms = [
+        "Sort these numbers: {}.",
+        "Put {} in order.",
+        "Arrange {} from smallest to largest.",
+        "Order the numbers {}.",
+    ]
     listed = ", ".join(map(str, numbers))
     return Question(rng.choice(forms).format(listed), ", ".join(map(str, sorted(numbers))), "sorting")
 
