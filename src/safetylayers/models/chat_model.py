@@ -235,6 +235,12 @@ class ChatModel:
             max_new_tokens=max_new_tokens, do_sample=False, eos_token_id=end, pad_token_id=pad
         )
 
+    def continuation_logprobs(self, batch: Batch, length: int) -> Tensor:
+        """Return the summed log P of each row's last `length` tokens, given what stands before: float64 on the CPU, [B]."""
+        logprobs_BTV = self._forward(batch, last=length + 1)[:, :-1].double().log_softmax(-1)
+        targets_BT = batch.input_ids[:, -length:].to(logprobs_BTV.device)
+        return logprobs_BTV.gather(-1, targets_BT[..., None])[..., 0].sum(dim=1).cpu()
+
     def reply_logprobs(
         self, texts: Sequence[str], replies: Sequence[str], *, progress: ProgressCallback | None = None
     ) -> list[Tensor]:

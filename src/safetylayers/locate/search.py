@@ -1,0 +1,252 @@
+"""The search itself: curves, gap, sweeps, decision, map (arXiv 2408.17003, section 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from torch import Tensor
+
+from safetylayers.evaluate.log_odds import discriminating_openings
+from safetylayers.locate.curves import Curve, PairAngles, drawn_curves, pair_angles, similarity_curves
+from safetylayers.locate.decision import (
+    Hits,
+    Range,
+    Sweep,
+    bound_interval,
+    lower_candidates,
+    make_sweep,
+    upper_candidates,
+)
+from safetylayers.locate.directions import difference_of_means, fit_probes, instruction_end
+from safetylayers.locate.gap import LEAST_GROWTH, SHUFFLINGS, Gap, find_gap
+from safetylayers.locate.refusals import GENERATED, Counter, OddsCounter, TextCounter, calibrate, refused
+from safetylayers.locate.safety_map import MapRecord, SafetyMap
+from safetylayers.prompts import PromptSet, Template, builtin, render
+from safetylayers.records import ProgressCallback, Provenance, Rate
+from safetylayers.stats import paired_bootstrap
+
+if TYPE_CHECKING:
+    from safetylayers.models import ChatModel
+
+Mode = Literal["default", "faithful"]
+DRAWN_PAIRS = 500
+"""r in the paper, of each kind; for the faithful mode."""
+ENOUGH_DEVIATION = 17 / 721
+"""Standard deviation of a sweep's refusal rates at which alpha is strong enough: 15 to 20 of 721 prompts."""
+STEP = 0.05
+STEPS = 10
+SATURATED = 0.6
+"""With more of the borderline prompts refused already, scaling up has little left to show: alpha goes down instead."""
+
+
+@dataclass(frozen=True)
+class _Unscaled:
+    """What the model does by itself."""
+
+    malicious: Hits
+    normal: Hits
+    borderline: Hits
+    openings: tuple[str, ...]
+    threshold: float
+
+
+def locate(
+    model: ChatModel,
+    *,
+    normal: PromptSet | None = None,
+    malicious: PromptSet | None = None,
+    borderline: PromptSet | None = None,
+    base: ChatModel | None = None,
+    mode: Mode = "default",
+    template: Template = "chat",
+    seed: int = 0,
+    progress: ProgressCallback | None = None,
+) -> SafetyMap:
+    """Find a model's safety layers, or that it has none.
+
+    Args:
+        model: the aligned model.
+        normal: by itself the built-in set's calibration split, like `malicious`.
+        malicious: requests that it should refuse.
+        borderline: the over-refusal set D_o; by itself the built-in set without its test split.
+        base: the model before alignment, as a control: its gap must be clearly smaller.
+        mode: "faithful" counts refusals on generated text for every candidate, as the paper does; "default" reads them
+            from the opening's log-odds and generates only to confirm.
+        template: how prompts are rendered.
+        seed: of all draws.
+        progress: told of each stage.
+
+    Raises:
+        MissingChatTemplateError: the tokenizer has none and `template` is "chat".
+    """
+    normal = normal or builtin("normal", "calibration")
+    malicious = malicious or builtin("malicious", "calibration")
+    borderline = borderline or builtin("borderline", "train") + builtin("borderline", "calibration")
+    search = _Search(model, mode, template, seed, progress)
+    return search.run(normal, malicious, borderline, base)
+
+
+@dataclass(frozen=True)
+class _Search:
+    model: ChatModel
+    mode: Mode
+    template: Template
+    seed: int
+    progress: ProgressCallback | None
+
+    def run(self, normal: PromptSet, malicious: PromptSet, borderline: PromptSet, base: ChatModel | None) -> SafetyMap:
+        end = instruction_end(self.model, self.template)
+        self._tell(0, "reading hidden states")
+        normal_states, malicious_states = (self._states(self.model, s, (-1, end)) for s in (normal, malicious))
+        pairs = pair_angles(normal_states[:, :, 0], malicious_states[:, :, 0])
+        curves, gap = self._gap(pairs)
+        self._tell(1, "asking the unscaled model")
+        unscaled = self._unscaled(normal, malicious, borderline)
+        probes = fit_probes(normal_states[:, :, 0], malicious_states[:, :, 0], self.seed)
+        base_gap = self._gap(self._pairs(base, normal, malicious))[1] if base else None
+        record = MapRecord(
+            provenance=Provenance(
+                model=self.model.name,
+                model_hash=self.model.weights_hash,
+                data={s.name: s.content_hash for s in (normal, malicious, borderline)},
+                seed=self.seed,
+            ),
+            architecture=self.model.architecture,
+            n_layers=self.model.n_layers,
+            mode=self.mode,
+            template=self.template,
+            verdict="",
+            curves=curves,
+            gap=gap,
+            base_gap=base_gap,
+            malicious_refused=Rate.of(unscaled.malicious.tolist()),
+            normal_refused=Rate.of(unscaled.normal.tolist()),
+            borderline_refused=Rate.of(unscaled.borderline.tolist()),
+            openings=unscaled.openings,
+            probes=probes.scores,
+        )
+        reason = _why_none(record, unscaled)
+        found = record.model_copy(update={"verdict": reason} if reason else self._sweeps(record, unscaled, borderline))
+        self._tell(4, "done")
+        tensors = {
+            "refusal_directions": difference_of_means(malicious_states[:, :, 0], normal_states[:, :, 0]),
+            "harm_directions": difference_of_means(malicious_states[:, :, 1], normal_states[:, :, 1]),
+            "probe_weights": probes.weights_LH,
+            "probe_bias": probes.bias_L,
+        }
+        return SafetyMap(found, tensors)
+
+    def _tell(self, done: int, what: str) -> None:
+        if self.progress:
+            self.progress(done, 4, what)
+
+    def _render(self, prompts: PromptSet) -> list[str]:
+        return render(prompts.texts, self.model.tokenizer, self.template)
+
+    def _states(self, model: ChatModel, prompts: PromptSet, positions: Sequence[int]) -> Tensor:
+        return model.hidden_states(render(prompts.texts, model.tokenizer, self.template), positions=positions)
+
+    def _pairs(self, model: ChatModel, normal: PromptSet, malicious: PromptSet) -> PairAngles:
+        return pair_angles(*(self._states(model, prompts, (-1,))[:, :, 0] for prompts in (normal, malicious)))
+
+    def _gap(self, pairs: PairAngles) -> tuple[dict[str, Curve], Gap]:
+        curves, degrees = similarity_curves(pairs), pairs.gap()
+        if self.mode == "faithful":
+            curves, degrees = drawn_curves(pairs, DRAWN_PAIRS, self.seed)
+        draws = pairs.bootstrap_gaps(SHUFFLINGS, self.seed)
+        return curves, find_gap(degrees, draws, pairs.shuffled_gaps(SHUFFLINGS, self.seed))
+
+    def _unscaled(self, normal: PromptSet, malicious: PromptSet, borderline: PromptSet) -> _Unscaled:
+        texts = [self._render(prompts) for prompts in (malicious, normal, borderline)]
+        replies = self.model.generate([text for part in texts for text in part], max_new_tokens=GENERATED)
+        is_refusal = refused(replies)
+        openings = discriminating_openings(self.model, replies, is_refusal.tolist())
+        threshold = 0.0
+        if openings:
+            everything = OddsCounter(self.model, [text for part in texts for text in part], openings, 0.0)
+            threshold = calibrate(everything.log_odds([(0, 0)], 1.0)[0], is_refusal)
+        cuts = np.cumsum([len(part) for part in texts])[:-1]
+        return _Unscaled(*np.split(is_refusal, cuts), openings=openings, threshold=threshold)
+
+    def _sweeps(self, record: MapRecord, unscaled: _Unscaled, borderline: PromptSet) -> dict[str, object]:
+        """Find alpha and both bounds; return what the map has to say of them."""
+        texts = self._render(borderline)
+        by_text = TextCounter(self.model, texts)
+        counter: Counter = by_text
+        if self.mode == "default":
+            counter = OddsCounter(self.model, texts, unscaled.openings, unscaled.threshold)
+        onset, smoothing = record.gap.onset, record.gap.smoothing
+        self._tell(2, "sweeping the upper bound")
+        uppers = upper_candidates(onset, smoothing, self.model.n_layers)
+        tried = self._search_alpha(counter, uppers, bool(unscaled.borderline.mean() > SATURATED))
+        upper, upper_hits = tried[-1]
+        self._tell(3, "sweeping the lower bound")
+        lowers = lower_candidates(onset, uppers[upper.chosen][1])
+        lower_hits = counter.hits(lowers, upper.alpha)
+        lower = make_sweep(lowers, lower_hits, upper.alpha)
+        first, last = lowers[lower.chosen]
+        return {
+            "first": first,
+            "last": last,
+            "alpha": upper.alpha,
+            "first_interval": bound_interval(lowers, lower_hits, upper.alpha, 0, self.seed),
+            "last_interval": bound_interval(uppers, upper_hits, upper.alpha, 1, self.seed),
+            "alpha_search": tuple(sweep for sweep, _ in tried),
+            "upper_sweep": upper,
+            "lower_sweep": lower,
+            "confirmed": self._confirm(lower, by_text),
+            "verdict": f"Safety layers {first} to {last} of 0 to {self.model.n_layers - 1}.",
+        }
+
+    def _search_alpha(self, counter: Counter, candidates: list[Range], down: bool) -> list[tuple[Sweep, Hits]]:
+        """Sweep at growing strength until the counts differ enough; the last sweep is the one to decide on."""
+        tried: list[tuple[Sweep, Hits]] = []
+        for step in range(1, STEPS + 1):
+            alpha = round(1 - step * STEP if down else 1 + step * STEP, 2)
+            hits = counter.hits(candidates, alpha)
+            tried.append((make_sweep(candidates, hits, alpha), hits))
+            if hits.mean(axis=1).std() >= ENOUGH_DEVIATION:
+                break
+        return tried
+
+    def _confirm(self, sweep: Sweep, by_text: TextCounter) -> dict[str, int]:
+        """Count the chosen range and its runner-up on generated text."""
+        others = [index for index in range(len(sweep.candidates)) if index != sweep.chosen]
+        sign = 1 if sweep.alpha > 1 else -1
+        runner_up = sorted(others, key=lambda index: -sign * sweep.counts[index])[:1]
+        ranges = [sweep.candidates[index] for index in [sweep.chosen, *runner_up]]
+        hits = by_text.hits(ranges, sweep.alpha)
+        return {f"{first}-{last}": int(row.sum()) for (first, last), row in zip(ranges, hits, strict=True)}
+
+
+def _why_none(record: MapRecord, unscaled: _Unscaled) -> str:
+    """Return why the model has no safety layers; empty where it may have some."""
+    gap, base = record.gap, record.base_gap
+    _, most = _refusal_difference(unscaled)
+    least, _ = _refusal_difference(unscaled)
+    if least <= 0:
+        return (
+            f"No safety layers: the model does not refuse. It refuses {record.malicious_refused} of malicious and "
+            f"{record.normal_refused} of normal prompts (difference at most {100 * most:.0f} points)."
+        )
+    if not gap.opens:
+        return (
+            f"No safety layers: the angular gap grows by {gap.peak_growth:.1f} degrees only; it takes {LEAST_GROWTH:.0f}, "
+            f"and more than the {gap.null_growth:.1f} of shuffled labels."
+        )
+    if base and gap.peak_growth - base.peak_growth < LEAST_GROWTH:
+        return (
+            f"No safety layers: the gap grows by {gap.peak_growth:.1f} degrees, in the base model by "
+            f"{base.peak_growth:.1f}. Alignment has added too little."
+        )
+    return ""
+
+
+def _refusal_difference(unscaled: _Unscaled) -> tuple[float, float]:
+    """Return the interval of refusals of malicious less refusals of normal prompts."""
+    size = min(len(unscaled.malicious), len(unscaled.normal))
+    found = paired_bootstrap(unscaled.normal[:size], unscaled.malicious[:size])
+    return found.low, found.high
