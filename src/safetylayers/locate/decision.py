@@ -1,7 +1,7 @@
 """From refusal counts to a range: sweep, then choose (arXiv 2408.17003, section 3.3 and table 1).
 
-Counts are not monotone, so nothing climbs hills. Scaling up (alpha > 1) strengthens the safety layers: the right bound has
-the most refusals. Scaling down weakens them: it has the fewest. Of equal counts the narrower range wins.
+Counts are not monotone, so nothing climbs hills. Scaling up (alpha > 1) strengthens the safety layers: the right bound
+has the most refusals. Scaling down weakens them: it has the fewest. Of equal counts the narrower range wins.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Sweep(Record):
 
 
 def choose(candidates: list[Range], counts: list[int], alpha: float) -> int:
-    """Return the index of the candidate with the most refusals, or with alpha < 1 the fewest; ties go to the narrower."""
+    """Return the index of the most refusals, or with alpha < 1 of the fewest; ties go to the narrower range."""
     sign = 1 if alpha > 1 else -1
     return max(
         range(len(candidates)), key=lambda index: (sign * counts[index], candidates[index][0] - candidates[index][1])
@@ -44,7 +44,7 @@ def upper_candidates(onset: int, smoothing: int, layers: int) -> list[Range]:
 
 
 def lower_candidates(onset: int, last: int) -> list[Range]:
-    """Return the ranges of the lower-bound sweep: from one layer above the onset to three below, the last layer fixed."""
+    """Return the ranges of the lower-bound sweep: from one layer above the onset to three below it."""
     return [(first, last) for first in range(min(last, onset + 1), max(0, onset - 3) - 1, -1)]
 
 

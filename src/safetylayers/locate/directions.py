@@ -35,8 +35,8 @@ class ProbeScore(Record):
     threshold: float
     """Score (log-odds) that 1 % of the held-out normal prompts exceed."""
     held_out: int
-    """Prompts of both kinds behind these numbers; half of them are normal, and with fewer than a hundred normal ones the
-    1 % is an extrapolation from the most suspicious of them."""
+    """Prompts of both kinds behind these numbers. With fewer than a hundred normal ones, 1 % of them is an extrapolation
+    from the most suspicious one."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,8 @@ def instruction_end(model: ChatModel, template: Template) -> int:
 def difference_of_means(malicious_MLH: Tensor, normal_NLH: Tensor) -> Tensor:
     """Return unit directions from normal to malicious: [L, H]."""
     direction = malicious_MLH.mean(dim=0) - normal_NLH.mean(dim=0)
-    return direction / direction.norm(dim=-1, keepdim=True).clamp(min=1e-12)
+    unit: Tensor = direction / direction.norm(dim=-1, keepdim=True).clamp(min=1e-12)
+    return unit
 
 
 def fit_probes(normal_NLH: Tensor, malicious_MLH: Tensor, seed: int) -> Probes:

@@ -52,10 +52,10 @@ def refused(replies: Sequence[str]) -> Hits:
 
 @dataclass(frozen=True)
 class OddsCounter:
-    """The fast way: is the opening's log-odds above a threshold that was calibrated on the unscaled model's text?
+    """The fast way: are the opening's log-odds above a threshold that the unscaled model's text has calibrated.
 
-    All candidates of a batch of prompts run together, each row with its own alphas, and start at the lowest layer that any
-    of them scales: what lies below is computed once.
+    All candidates of a batch of prompts run together, each row with its own alphas, and start at the lowest layer that
+    any of them scales: what lies below is computed once.
     """
 
     model: ChatModel

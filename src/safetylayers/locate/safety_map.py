@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from pydantic import Field
 from torch import Tensor, nn
 
 from safetylayers.errors import DataError, MapError, NoSafetyLayersError, OutputError, WrongModelError
@@ -58,7 +59,7 @@ class MapRecord(Record):
     """The upper-bound sweep at every alpha that was tried."""
     upper_sweep: Sweep | None = None
     lower_sweep: Sweep | None = None
-    confirmed: dict[str, int] = {}
+    confirmed: dict[str, int] = Field(default_factory=dict)
     """Candidate ("6-9") -> refusals by generated text: the chosen range and its runner-up."""
     openings: tuple[str, ...] = ()
     """How the model's refusals begin."""

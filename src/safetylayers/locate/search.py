@@ -169,7 +169,8 @@ class _Search:
             everything = OddsCounter(self.model, [text for part in texts for text in part], openings, 0.0)
             threshold = calibrate(everything.log_odds([(0, 0)], 1.0)[0], is_refusal)
         cuts = np.cumsum([len(part) for part in texts])[:-1]
-        return _Unscaled(*np.split(is_refusal, cuts), openings=openings, threshold=threshold)
+        on_malicious, on_normal, on_borderline = np.split(is_refusal, cuts)
+        return _Unscaled(on_malicious, on_normal, on_borderline, openings, threshold)
 
     def _sweeps(self, record: MapRecord, unscaled: _Unscaled, borderline: PromptSet) -> dict[str, object]:
         """Find alpha and both bounds; return what the map has to say of them."""
@@ -225,8 +226,7 @@ class _Search:
 def _why_none(record: MapRecord, unscaled: _Unscaled) -> str:
     """Return why the model has no safety layers; empty where it may have some."""
     gap, base = record.gap, record.base_gap
-    _, most = _refusal_difference(unscaled)
-    least, _ = _refusal_difference(unscaled)
+    least, most = _refusal_difference(unscaled)
     if least <= 0:
         return (
             f"No safety layers: the model does not refuse. It refuses {record.malicious_refused} of malicious and "
@@ -234,8 +234,8 @@ def _why_none(record: MapRecord, unscaled: _Unscaled) -> str:
         )
     if not gap.opens:
         return (
-            f"No safety layers: the angular gap grows by {gap.peak_growth:.1f} degrees only; it takes {LEAST_GROWTH:.0f}, "
-            f"and more than the {gap.null_growth:.1f} of shuffled labels."
+            f"No safety layers: the angular gap grows by {gap.peak_growth:.1f} degrees only. It takes "
+            f"{LEAST_GROWTH:.0f}, and more than the {gap.null_growth:.1f} of shuffled labels."
         )
     if base and gap.peak_growth - base.peak_growth < LEAST_GROWTH:
         return (

@@ -1,0 +1,46 @@
+"""The program `safetylayers`."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from safetylayers.cli import demo, evaluate, finetune, locate
+from safetylayers.errors import SafetyLayersError
+
+app = typer.Typer(
+    name="safetylayers",
+    help="Find a language model's safety layers, keep them through fine-tuning, and prove it.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for command in (demo, locate, finetune, evaluate):
+    app.command(epilog=command.EXAMPLE)(command.run_command)
+
+
+@app.callback()
+def version_option(
+    version: bool = typer.Option(False, "--version", help="Show the version and exit.", is_eager=True),
+) -> None:
+    """Find a language model's safety layers, keep them through fine-tuning, and prove it."""
+    if version:
+        from safetylayers import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the program; a user's mistake ends with exit code 2 and one message."""
+    try:
+        app()
+    except SafetyLayersError as error:
+        sys.stderr.write(f"error: {error}\nMore: docs/errors/{error.page}.md\n")
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted; run the same command again to go on\n")
+        sys.exit(130)

@@ -1,0 +1,116 @@
+"""Options, progress and configuration that every command has."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from safetylayers.errors import UsageError
+from safetylayers.records import ProgressCallback
+
+# Results go to standard output, so that they can be piped; everything else goes to standard error.
+console = Console(stderr=True)
+
+
+def read_config(context: typer.Context, value: Path | None) -> Path | None:
+    """Take a YAML file's values as the options' defaults.
+
+    Raises:
+        UsageError: the file cannot be read, is no mapping, or names an option that there is not.
+    """
+    if value is None or context.resilient_parsing:
+        return value
+    try:
+        found: Any = yaml.safe_load(value.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UsageError(
+            f"{value}: cannot be read as YAML ({error}).", mend="Check the path and the syntax."
+        ) from error
+    if not isinstance(found, dict):
+        raise UsageError(f"{value}: not a mapping of options.", mend="Write one 'option: value' a line.")
+    known = {parameter.name for parameter in context.command.params}
+    options = {str(key).replace("-", "_"): option for key, option in found.items()}
+    if unknown := sorted(set(options) - known):
+        raise UsageError(
+            f"{value}: no such option: {', '.join(unknown)}.",
+            mend=f"Known: {', '.join(sorted(str(name) for name in known - {'config'}))}.",
+        )
+    context.default_map = {**(context.default_map or {}), **options}
+    return value
+
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--config", help="YAML file with values for any of these options.", callback=read_config, is_eager=True
+    ),
+]
+SeedOption = Annotated[int, typer.Option("--seed", help="Of all random draws.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the record as JSON.")]
+DtypeOption = Annotated[str | None, typer.Option("--dtype", help="float32, bfloat16 or float16; by itself what fits.")]
+DeviceOption = Annotated[str | None, typer.Option("--device", help="cpu, cuda or mps; by itself the best there is.")]
+TemplateOption = Annotated[str, typer.Option("--template", help="chat (the model's own) or alpaca (the paper's).")]
+
+
+@contextmanager
+def show_progress() -> Iterator[ProgressCallback]:
+    """Show what is being done, how far it is and the time to go, on standard error."""
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not sys.stderr.isatty(),
+    )
+    tasks: dict[str, TaskID] = {}
+    with bar, _quiet_libraries():
+
+        def report(done: int, total: int, what: str) -> None:
+            if what not in tasks:
+                for task in tasks.values():
+                    bar.update(task, visible=False)
+                tasks[what] = bar.add_task(what, total=total)
+            bar.update(tasks[what], completed=done, total=total, visible=True)
+
+        yield report
+
+
+@contextmanager
+def _quiet_libraries() -> Iterator[None]:
+    """Keep the libraries' own bars and notices off the screen while ours are on it."""
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+    logger = logging.getLogger("transformers")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+        transformers_logging.enable_progress_bar()
+
+
+def echo_json(text: str) -> None:
+    """Print a record to standard output."""
+    sys.stdout.write(text + "\n")

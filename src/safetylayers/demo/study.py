@@ -1,0 +1,126 @@
+"""One attack, every method, equal learning rate and steps: what was undone, what was kept, what it cost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetylayers.demo.datasets import attack_examples
+from safetylayers.evaluate import Evaluation, evaluate
+from safetylayers.finetune import finetune
+from safetylayers.locate import SafetyMap, locate
+from safetylayers.models import ChatModel
+from safetylayers.records import ProgressCallback, Record
+
+MODEL, BASE = "tiny", "tiny-base"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The demo's attack; every method gets the same."""
+
+    attack: str = "implicit"
+    rows: int = 2_000
+    steps: int = 120
+    batch_size: int = 16
+    learning_rate: float = 4e-4
+    seed: int = 0
+
+
+class DemoResult(Record):
+    """What the demo measured."""
+
+    first: int
+    last: int
+    attack: str
+    learning_rate: float
+    steps: int
+    evaluation: Evaluation
+    """The aligned model first, then one model a method."""
+    proved: dict[str, int]
+    """Protected method -> tensors that were proved to be bitwise unchanged."""
+
+
+def methods_for(found: SafetyMap) -> list[str]:
+    """Return the methods to compare: unprotected, protected, and a control that freezes as many layers elsewhere."""
+    first, last = found.range
+    width = last - first + 1
+    # Before the safety layers where there is room, else as early as it goes: overlap would make it no control.
+    start = max(0, first - width)
+    control = f"freeze:{start}-{min(start + width, first) - 1}" if first else f"freeze:{last + 1}-{last + width}"
+    return ["full", "sppft", control, "lora", "sppft-lora"]
+
+
+def run_demo(
+    output: Path, plan: Plan | None = None, progress: ProgressCallback | None = None
+) -> tuple[DemoResult, SafetyMap]:
+    """Locate the practice model's safety layers, attack it by every method, and evaluate.
+
+    Args:
+        output: gets the map, the fine-tuned models and `result.json`; a method that is done is not run again.
+        plan: the attack.
+        progress: told of every stage.
+    """
+    plan = plan or Plan()
+    model = ChatModel.load(MODEL)
+    found = _located(model, output / "map", progress)
+    data = attack_examples(plan.attack, plan.rows, seed=plan.seed)
+    tuned, proved = [], {}
+    for method in methods_for(found):
+        folder = output / "models" / method.replace(":", "-")
+        result = finetune(
+            model,
+            data,
+            method=method,
+            map=found,
+            output=folder,
+            learning_rate=plan.learning_rate,
+            max_steps=plan.steps,
+            batch_size=plan.batch_size,
+            seed=plan.seed,
+            progress=progress,
+        )
+        if result.frozen_count:
+            proved[method] = result.frozen_count
+        tuned.append(_named(folder, method))
+    evaluation = evaluate([model, *tuned], progress=progress)
+    first, last = found.range
+    demo = DemoResult(
+        first=first,
+        last=last,
+        attack=plan.attack,
+        learning_rate=plan.learning_rate,
+        steps=plan.steps,
+        evaluation=evaluation,
+        proved=proved,
+    )
+    demo.write(output / "result.json")
+    return demo, found
+
+
+def _located(model: ChatModel, folder: Path, progress: ProgressCallback | None) -> SafetyMap:
+    if (folder / "map.json").exists():
+        found = SafetyMap.load(folder)
+        found.check(model)
+        return found
+    found = locate(model, base=ChatModel.load(BASE), progress=progress)
+    found.save(folder)
+    return found
+
+
+def _named(folder: Path, method: str) -> ChatModel:
+    model = ChatModel.load(folder)
+    model.name = method
+    return model
+
+
+def summary_rows(demo: DemoResult) -> Sequence[tuple[str, ...]]:
+    """Return the demo's table: a header, then one row a model, by the first judge."""
+    rows: list[tuple[str, ...]] = [("fine-tuned by", "harmful", "over-refusal", "questions right", "proved frozen")]
+    for model in demo.evaluation.models:
+        scores = next(iter(model.judges.values()))
+        frozen = f"{demo.proved[model.name]} tensors" if model.name in demo.proved else ""
+        name = "(before)" if model is demo.evaluation.models[0] else model.name
+        rows.append((name, str(scores.harmful_rate), str(scores.over_refusal_rate), str(model.exact_match), frozen))
+    return rows
