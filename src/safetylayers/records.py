@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, computed_field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, computed_field, model_validator
 
 from safetylayers.errors import DataError, OutputError
 from safetylayers.stats import Interval, paired_bootstrap, wilson
@@ -62,6 +62,12 @@ class Rate(Record):
 
     count: int = Field(ge=0)
     total: int = Field(ge=0)
+
+    @model_validator(mode="after")
+    def _is_a_proportion(self) -> Self:
+        if self.count > self.total:
+            raise ValueError(f"{self.count} of {self.total} is not a proportion")
+        return self
 
     @computed_field  # type: ignore[prop-decorator]  # pydantic's documented form; mypy cannot type it
     @property

@@ -24,6 +24,8 @@ def wilson(count: int, total: int, level: float = LEVEL) -> Interval:
     Raises:
         ValueError: `count` is not within 0..`total`.
     """
+    if not 0 <= count <= total:
+        raise ValueError(f"{count} of {total} is not a proportion")
     if total == 0:
         return Interval(0.0, 1.0)
     from scipy.stats import binomtest

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -27,7 +27,9 @@ def run_command(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the tuned model.")] = Path("tuned"),
     map_folder: Annotated[Path | None, typer.Option("--map", help="Safety map; sppft methods need it.")] = None,
     method: Annotated[str, typer.Option("--method", help="sppft, full, lora, sppft-lora or freeze:A-B.")] = "sppft",
-    scope: Annotated[str, typer.Option("--scope", help="What is held: projections, or whole layers.")] = "projections",
+    scope: Annotated[
+        Literal["projections", "layers"], typer.Option("--scope", help="What is held: projections, or whole layers.")
+    ] = "projections",
     learning_rate: Annotated[float, typer.Option("--learning-rate")] = 1e-4,
     epochs: Annotated[float, typer.Option("--epochs")] = 3,
     steps: Annotated[int | None, typer.Option("--steps", help="Instead of epochs.")] = None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -30,7 +30,8 @@ def run_command(
     malicious: Annotated[str, typer.Option("--malicious", help="Prompts to be refused.")] = "malicious/calibration",
     borderline: Annotated[str, typer.Option("--borderline", help="Over-refusal prompts.")] = "borderline/train",
     mode: Annotated[
-        str, typer.Option("--mode", help="default, or faithful to the paper to the letter (slower).")
+        Literal["default", "faithful"],
+        typer.Option("--mode", help="default, or faithful to the paper (slower)."),
     ] = "default",
     template: TemplateOption = "chat",
     seed: SeedOption = 0,

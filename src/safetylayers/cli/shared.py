@@ -23,6 +23,7 @@ from rich.progress import (
 )
 
 from safetylayers.errors import UsageError
+from safetylayers.prompts import Template
 from safetylayers.records import ProgressCallback
 
 # Results go to standard output, so that they can be piped; everything else goes to standard error.
@@ -66,7 +67,7 @@ SeedOption = Annotated[int, typer.Option("--seed", help="Of all random draws.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the record as JSON.")]
 DtypeOption = Annotated[str | None, typer.Option("--dtype", help="float32, bfloat16 or float16; by itself what fits.")]
 DeviceOption = Annotated[str | None, typer.Option("--device", help="cpu, cuda or mps; by itself the best there is.")]
-TemplateOption = Annotated[str, typer.Option("--template", help="chat (the model's own) or alpaca (the paper's).")]
+TemplateOption = Annotated[Template, typer.Option("--template", help="chat (the model's own) or alpaca (the paper's).")]
 
 
 @contextmanager
@@ -100,7 +101,7 @@ def _quiet_libraries() -> Iterator[None]:
     """Keep the libraries' own bars and notices off the screen while ours are on it."""
     from transformers.utils import logging as transformers_logging
 
-    transformers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     logger = logging.getLogger("transformers")
     before = logger.level
     logger.setLevel(logging.ERROR)
@@ -108,7 +109,7 @@ def _quiet_libraries() -> Iterator[None]:
         yield
     finally:
         logger.setLevel(before)
-        transformers_logging.enable_progress_bar()
+        transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def echo_json(text: str) -> None:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from safetylayers.errors import UsageError
-from safetylayers.evaluate.judges import Judge, PatternJudge, PhraseJudge, Verdict
+from safetylayers.evaluate.agreement import agreements
+from safetylayers.evaluate.judges import Judge, Judgement, PatternJudge, PhraseJudge, Verdict, assess
 from safetylayers.evaluate.log_odds import refusal_log_odds
-from safetylayers.evaluate.utility import is_exact_match
-from safetylayers.prompts import PromptSet, Template, builtin, render
-from safetylayers.records import Difference, Estimate, ProgressCallback, Provenance, Rate, Record
+from safetylayers.evaluate.mmlu import ChoiceQuestion, choose, load_choice_questions
+from safetylayers.evaluate.scores import Evaluation, JudgeScores, ModelScores, Reply
+from safetylayers.evaluate.utility import is_exact_match, perplexity, rouge_l
+from safetylayers.prompts import ExampleSet, PromptSet, Template, builtin, render
+from safetylayers.records import Difference, Estimate, ProgressCallback, Provenance, Rate
 from safetylayers.stats import bootstrap_mean
 
 if TYPE_CHECKING:
@@ -21,53 +25,23 @@ EXAMPLES = 4
 """So many replies of each set are kept for the report."""
 
 
-class JudgeScores(Record):
-    """One model in one judge's eyes."""
+@dataclass(frozen=True)
+class _Task:
+    """What every model is put through."""
 
-    harmful_rate: Rate
-    """Malicious prompts whose reply complied: coherent, and no refusal."""
-    over_refusal_rate: Rate
-    """Borderline prompts refused: harmless ones that look dangerous."""
-    benign_refusal_rate: Rate
-    """Normal prompts refused."""
-    incoherent_rate: Rate
-    """Replies to all three sets that are gibberish."""
+    sets: dict[str, PromptSet]
+    questions: PromptSet
+    references: ExampleSet
+    choices: list[ChoiceQuestion]
+    judges: Sequence[Judge]
+    template: Template
+    max_new_tokens: int
+    seed: int
+    progress: ProgressCallback | None
 
-
-class Reply(Record):
-    """A reply as an example for the report."""
-
-    prompt_set: str
-    prompt: str
-    reply: str
-    verdicts: dict[str, Verdict]
-    """Judge -> verdict."""
-
-
-class ModelScores(Record):
-    """One model's results."""
-
-    name: str
-    model_hash: str
-    judges: dict[str, JudgeScores]
-    disagreement: Rate
-    """Replies on which not all judges agree."""
-    refusal_log_odds: dict[str, Estimate]
-    """Prompt set -> mean log-odds of opening with a refusal."""
-    exact_match: Rate
-    """Checkable questions answered right."""
-    differences: dict[str, Difference]
-    """Measure -> change against the first model, by the first judge; empty for the first model itself."""
-    examples: tuple[Reply, ...]
-
-
-class Evaluation(Record):
-    """Models in the order they were given; the first one is the baseline."""
-
-    models: tuple[ModelScores, ...]
-    data: dict[str, str]
-    """Prompt set -> content hash."""
-    provenance: Provenance
+    def reply(self, model: ChatModel, texts: Sequence[str]) -> list[str]:
+        rendered = render(texts, model.tokenizer, self.template)
+        return model.generate(rendered, max_new_tokens=self.max_new_tokens, progress=self.progress) if texts else []
 
 
 @dataclass(frozen=True)
@@ -75,11 +49,20 @@ class _Seen:
     """Everything that is known of one model, item by item."""
 
     replies: dict[str, list[str]]
-    verdicts: dict[str, dict[str, list[Verdict]]]
+    judgements: dict[str, dict[str, list[Judgement]]]
     right: list[bool]
+    chosen: list[bool]
+
+    @property
+    def verdicts(self) -> dict[str, dict[str, list[Verdict]]]:
+        """Judge -> prompt set -> verdicts."""
+        return {
+            judge: {name: [found.verdict for found in judgements] for name, judgements in sets.items()}
+            for judge, sets in self.judgements.items()
+        }
 
     def hits(self, judge: str, prompt_set: str, verdict: Verdict) -> list[bool]:
-        return [found is verdict for found in self.verdicts[judge][prompt_set]]
+        return [found.verdict is verdict for found in self.judgements[judge][prompt_set]]
 
 
 _MEASURES = {
@@ -96,6 +79,8 @@ def evaluate(
     borderline: PromptSet | None = None,
     normal: PromptSet | None = None,
     questions: PromptSet | None = None,
+    references: ExampleSet | None = None,
+    choices: str | Path | None = None,
     judges: Sequence[Judge] | None = None,
     template: Template = "chat",
     max_new_tokens: int = 48,
@@ -110,90 +95,118 @@ def evaluate(
         borderline: harmless requests that look dangerous.
         normal: plainly harmless requests.
         questions: with answers; by itself the built-in set's test split.
-        judges: by themselves phrases and patterns; the first one's verdicts enter the comparisons.
+        references: requests with the replies that ROUGE-L and perplexity are measured on.
+        choices: a multiple-choice file in MMLU's format.
+        judges: by themselves phrases and patterns; all see the same replies.
         template: how prompts are rendered.
         max_new_tokens: of each reply.
         seed: of the bootstrap.
         progress: told after each batch.
 
     Raises:
-        UsageError: no model or no judge is given.
+        UsageError: no model or no judge is given, or two share a name.
+        DataError: the multiple-choice file cannot be used.
     """
     if not models:
         raise UsageError("There is nothing to evaluate.", mend="Give at least one model.")
     panel: Sequence[Judge] = [PhraseJudge(), PatternJudge()] if judges is None else judges
     if not panel:
         raise UsageError("There is no judge.", mend="Give at least one; two show where they disagree.")
-    sets = {
-        "malicious": malicious or builtin("malicious", "test"),
-        "borderline": borderline or builtin("borderline", "test"),
-        "normal": normal or builtin("normal", "test"),
-    }
-    asked = questions or builtin("questions", "test")
-    seen = [_observe(model, sets, asked, panel, template, max_new_tokens, progress) for model in models]
+    if len({judge.name for judge in panel}) < len(panel):
+        raise UsageError("Two judges share a name.", mend="Give each its own, with name=.")
+    task = _Task(
+        sets={
+            "malicious": builtin("malicious", "test") if malicious is None else malicious,
+            "borderline": builtin("borderline", "test") if borderline is None else borderline,
+            "normal": builtin("normal", "test") if normal is None else normal,
+        },
+        questions=builtin("questions", "test") if questions is None else questions,
+        references=references or ExampleSet("none", ()),
+        choices=load_choice_questions(choices) if choices else [],
+        judges=panel,
+        template=template,
+        max_new_tokens=max_new_tokens,
+        seed=seed,
+        progress=progress,
+    )
+    seen = [_observe(model, task) for model in models]
     scores = [
-        _score(model, found, seen[0] if index else None, sets, panel, template, seed, progress)
+        _score(model, found, seen[0] if index else None, task)
         for index, (model, found) in enumerate(zip(models, seen, strict=True))
     ]
-    hashes = {prompts.name: prompts.content_hash for prompts in [*sets.values(), asked]}
+    hashes = {prompts.name: prompts.content_hash for prompts in [*task.sets.values(), task.questions]}
+    if task.references.examples:
+        hashes[task.references.name] = task.references.content_hash
     source = Provenance(model=models[0].name, model_hash=models[0].weights_hash, data=hashes, seed=seed)
     return Evaluation(models=tuple(scores), data=hashes, provenance=source)
 
 
-def _observe(
-    model: ChatModel,
-    sets: dict[str, PromptSet],
-    questions: PromptSet,
-    judges: Sequence[Judge],
-    template: Template,
-    max_new_tokens: int,
-    progress: ProgressCallback | None,
-) -> _Seen:
+def _observe(model: ChatModel, task: _Task) -> _Seen:
     """Generate every reply once, for all judges."""
-
-    def reply(prompts: PromptSet) -> list[str]:
-        rendered = render(prompts.texts, model.tokenizer, template)
-        return model.generate(rendered, max_new_tokens=max_new_tokens, progress=progress)
-
-    replies = {name: reply(prompts) for name, prompts in sets.items()}
-    verdicts = {
-        judge.name: {name: judge.judge(sets[name].texts, said) for name, said in replies.items()} for judge in judges
+    replies = {name: task.reply(model, prompts.texts) for name, prompts in task.sets.items()}
+    judgements = {
+        judge.name: {name: assess(judge, task.sets[name].texts, said) for name, said in replies.items()}
+        for judge in task.judges
     }
-    right = [is_exact_match(said, prompt.answer) for said, prompt in zip(reply(questions), questions, strict=True)]
-    return _Seen(replies, verdicts, right)
+    answers = task.reply(model, task.questions.texts)
+    right = [is_exact_match(said, prompt.answer) for said, prompt in zip(answers, task.questions, strict=True)]
+    chosen = choose(model, task.choices, template=task.template, progress=task.progress) if task.choices else []
+    return _Seen(replies, judgements, right, chosen)
 
 
-def _score(
-    model: ChatModel,
-    seen: _Seen,
-    baseline: _Seen | None,
-    sets: dict[str, PromptSet],
-    judges: Sequence[Judge],
-    template: Template,
-    seed: int,
-    progress: ProgressCallback | None,
-) -> ModelScores:
-    odds = {}
-    for name, prompts in sets.items():
-        values = refusal_log_odds(model, render(prompts.texts, model.tokenizer, template), progress=progress).numpy()
-        low, high = bootstrap_mean(values, seed=seed)
-        odds[name] = Estimate(mean=float(values.mean()), low=low, high=high, total=len(values))
+def _score(model: ChatModel, seen: _Seen, baseline: _Seen | None, task: _Task) -> ModelScores:
+    differences = _differences(baseline, seen, task) if baseline else {}
+    prompt_ids = {name: [prompt.id for prompt in prompts] for name, prompts in task.sets.items()}
+    likeness, ease = _against_references(model, task)
     return ModelScores(
         name=model.name,
         model_hash=model.weights_hash,
-        judges={judge.name: _judge_scores(seen, judge.name) for judge in judges},
+        judges={judge.name: _judge_scores(seen, judge.name, task.seed) for judge in task.judges},
         disagreement=_disagreement(seen),
-        refusal_log_odds=odds,
+        agreement=agreements(seen.verdicts, prompt_ids),
+        refusal_log_odds=_odds(model, task),
         exact_match=Rate.of(seen.right),
-        differences=_differences(baseline, seen, judges[0].name, seed) if baseline else {},
-        examples=_examples(seen, sets),
+        rouge_l=likeness,
+        perplexity=ease,
+        choices=Rate.of(seen.chosen) if task.choices else None,
+        differences=differences.get(task.judges[0].name, {}),
+        judge_differences=differences,
+        examples=_examples(seen, task.sets),
     )
 
 
-def _judge_scores(seen: _Seen, judge: str) -> JudgeScores:
+def _odds(model: ChatModel, task: _Task) -> dict[str, Estimate]:
+    odds = {}
+    for name, prompts in task.sets.items():
+        if len(prompts):
+            rendered = render(prompts.texts, model.tokenizer, task.template)
+            odds[name] = _mean(refusal_log_odds(model, rendered, progress=task.progress).tolist(), task.seed)
+    return odds
+
+
+def _mean(values: list[float], seed: int) -> Estimate:
+    low, high = bootstrap_mean(values, seed=seed)
+    return Estimate(mean=sum(values) / len(values), low=low, high=high, total=len(values))
+
+
+def _against_references(model: ChatModel, task: _Task) -> tuple[Estimate | None, Estimate | None]:
+    """ROUGE-L of the model's replies, and its perplexity on the references themselves."""
+    if not task.references.examples:
+        return None, None
+    requests = [example.prompt for example in task.references]
+    wanted = [example.response for example in task.references]
+    rendered = render(requests, model.tokenizer, task.template)
+    return (
+        rouge_l(task.reply(model, requests), wanted, seed=task.seed),
+        perplexity(model, rendered, wanted, progress=task.progress),
+    )
+
+
+def _judge_scores(seen: _Seen, judge: str, seed: int) -> JudgeScores:
     rates = {name: Rate.of(seen.hits(judge, *measure)) for name, measure in _MEASURES.items()}
     incoherent = [hit for name in seen.replies for hit in seen.hits(judge, name, Verdict.INCOHERENT)]
-    return JudgeScores(**rates, incoherent_rate=Rate.of(incoherent))
+    scores = [found.score for found in seen.judgements[judge]["malicious"] if found.score is not None]
+    return JudgeScores(**rates, incoherent_rate=Rate.of(incoherent), mean_score=_mean(scores, seed) if scores else None)
 
 
 def _disagreement(seen: _Seen) -> Rate:
@@ -201,12 +214,19 @@ def _disagreement(seen: _Seen) -> Rate:
     return Rate.of([len(set(verdicts)) > 1 for verdicts in zip(*by_judge, strict=True)])
 
 
-def _differences(before: _Seen, after: _Seen, judge: str, seed: int) -> dict[str, Difference]:
-    found = {
-        name: Difference.of(before.hits(judge, *measure), after.hits(judge, *measure), seed=seed)
-        for name, measure in _MEASURES.items()
-    }
-    return {**found, "exact_match": Difference.of(before.right, after.right, seed=seed)}
+def _differences(before: _Seen, after: _Seen, task: _Task) -> dict[str, dict[str, Difference]]:
+    """Judge -> measure -> change; sets without prompts are left out."""
+    right = {"exact_match": (before.right, after.right), "choices": (before.chosen, after.chosen)}
+    found = {}
+    for judge in task.judges:
+        pairs = {
+            name: (before.hits(judge.name, *measure), after.hits(judge.name, *measure))
+            for name, measure in _MEASURES.items()
+        }
+        found[judge.name] = {
+            name: Difference.of(old, new, seed=task.seed) for name, (old, new) in {**pairs, **right}.items() if old
+        }
+    return found
 
 
 def _examples(seen: _Seen, sets: dict[str, PromptSet]) -> tuple[Reply, ...]:

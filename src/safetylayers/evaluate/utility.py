@@ -16,29 +16,36 @@ if TYPE_CHECKING:
 
 _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
 _LEAD_IN = re.compile(
-    r"^(?:sure|yes|well|ok|okay|certainly|of course)\b[\s,.!:]*(?:the answer is)?[\s:]*", re.IGNORECASE
+    r"^(?:sure|yes|well|ok|okay|certainly|of course)\b[\s,.!:]*(?:the answer is)?[\s:]*|^(?:the )?answer:\s*",
+    re.IGNORECASE,
 )
+_NUMBERED = re.compile(r"^\s*1[.)]\s.*\n\s*2[.)]\s")
 
 
 def is_exact_match(reply: str, answer: str) -> bool:
     """Whether the reply's leading statement is the answer.
 
     After SQuAD's normalisation (case, punctuation, articles; arXiv 1606.05250), the reply's first sentence has to be
-    the answer, to end with it as the completion of a statement ("The capital of France is Paris."), or to be its subject
-    ("Paris is the capital of France."). A list that names the answer among others is no match.
+    the answer, to end with it as the completion of a statement ("The capital of France is Paris."), or to have it as
+    its subject ("Paris is the capital of France."). A list that names the answer among others is no match.
     """
-    sentence = _LEAD_IN.sub("", re.split(r"(?<=[.!?])\s|\n", reply.strip(), maxsplit=1)[0])
+    if _NUMBERED.search(reply):
+        return False
+    # "Sure!" leads in to a statement; "Yes." alone is one.
+    statement = _LEAD_IN.sub("", reply.strip()) or reply.strip()
+    sentence = re.split(r"(?<=[.!?])\s|\n", statement, maxsplit=1)[0]
     said, wanted = normalise(sentence), normalise(answer)
     if said == wanted:
         return bool(wanted)
     states = rf"(?:^|.*\b(?:is|are|was|were|equals|has|have|called|says|makes)\s+){re.escape(wanted)}$"
-    names = rf"^{re.escape(wanted)}\s+(?:is|are|was|were|comes|follows)\b"
+    names = rf"^{re.escape(wanted)}\s+(?:is|are|was|were|comes|follows)\b(?! not\b)"
     return bool(wanted) and bool(re.search(states, said) or re.search(names, said))
 
 
 def normalise(text: str) -> str:
     """Return the text in lower case, without punctuation, articles and extra spaces."""
-    plain = "".join(" " if character in string.punctuation else character for character in text.lower())
+    spelt = re.sub(r"\b(it|that|what|answer)['\u2019]s\b", r"\1 is", text.lower()).replace("=", " equals ")
+    plain = "".join(" " if character in string.punctuation else character for character in spelt)
     return " ".join(_ARTICLES.sub(" ", plain).split())
 
 

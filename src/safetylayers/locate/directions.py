@@ -35,8 +35,8 @@ class ProbeScore(Record):
     threshold: float
     """Score (log-odds) that 1 % of the held-out normal prompts exceed."""
     held_out: int
-    """Prompts of both kinds behind these numbers. With fewer than a hundred normal ones, 1 % of them is an extrapolation
-    from the most suspicious one."""
+    """Prompts of both kinds behind these numbers. With fewer than a hundred normal ones, 1 % of them is an
+    extrapolation from the most suspicious one."""
 
 
 @dataclass(frozen=True)

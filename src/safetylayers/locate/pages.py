@@ -88,9 +88,9 @@ def _curves(record: MapRecord) -> list[Part]:
             band=band,
         ),
         Paragraph(
-            f"The gap grows by {gap.peak_growth:.1f} degrees over the early layers; with shuffled labels it stays below "
-            f"{gap.null_growth:.1f} in 99 % of draws. Unscaled, the model refuses {record.malicious_refused} of malicious "
-            f"and {record.normal_refused} of normal prompts."
+            f"The gap grows by {gap.peak_growth:.1f} degrees over the early layers; with shuffled labels it stays "
+            f"below {gap.null_growth:.1f} in 99 % of draws. Unscaled, the model refuses {record.malicious_refused} of "
+            f"malicious and {record.normal_refused} of normal prompts."
         ),
     ]
 

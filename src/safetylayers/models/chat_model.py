@@ -236,7 +236,7 @@ class ChatModel:
         )
 
     def continuation_logprobs(self, batch: Batch, length: int) -> Tensor:
-        """Return the summed log P of each row's last `length` tokens, given what stands before: float64 on the CPU, [B]."""
+        """Return the summed log P of each row's last `length` tokens: float64 on the CPU, [B]."""
         logprobs_BTV = self._forward(batch, last=length + 1)[:, :-1].double().log_softmax(-1)
         targets_BT = batch.input_ids[:, -length:].to(logprobs_BTV.device)
         return logprobs_BTV.gather(-1, targets_BT[..., None])[..., 0].sum(dim=1).cpu()

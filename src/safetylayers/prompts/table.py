@@ -59,20 +59,32 @@ def _read_file(path: Path) -> Iterator[Row]:
     except FileNotFoundError:
         raise DataError(f"{path}: no such file.", mend="Check the path.") from None
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 text ({error.reason}).", mend="Save the file as UTF-8.") from error
+        line = _first_undecodable_line(path)
+        raise DataError(f"{path}, line {line}: not UTF-8 text.", mend="Save the file as UTF-8.") from error
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}).", mend="Check the file's permissions.") from error
+
+
+def _first_undecodable_line(path: Path) -> int:
+    """Count lines from 1. The decoder itself knows no lines, for it reads in blocks."""
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                line.decode()
+            except UnicodeDecodeError:
+                return number
+    return 1
 
 
 def _read_jsonl(path: Path) -> Iterator[Row]:
     with path.open(encoding="utf-8-sig") as file:
         for number, line in enumerate(file, start=1):
             if line.strip():
-                yield _object(_parse(line, f"{path}, line {number}"), f"{path}, line {number}")
+                yield _object(_parse(line.rstrip(), path, number), f"{path}, line {number}")
 
 
 def _read_json(path: Path) -> Iterator[Row]:
-    found = _parse(path.read_text("utf-8-sig") or "[]", str(path))
+    found = _parse(path.read_text("utf-8-sig") or "[]", path)
     if not isinstance(found, list):
         raise DataError(f"{path}: not a list of rows.", mend='Write it as [{"prompt": "..."}, ...].')
     for number, item in enumerate(found, start=1):
@@ -123,11 +135,12 @@ def _read_hub(name: str, split: str) -> Iterator[Row]:
         yield Row(f"{name}, row {number}", dict(fields))
 
 
-def _parse(text: str, place: str) -> Any:
+def _parse(text: str, path: Path, first: int = 1) -> Any:
+    """Parse JSON that begins on line `first` of a file."""
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        at = f"{place}, column {error.colno}" if "line" in place else f"{place}, line {error.lineno}"
+        at = f"{path}, line {first + error.lineno - 1}, column {error.colno}"
         raise DataError(f"{at}: not valid JSON ({error.msg}).", mend="Mend that line.") from error
 
 

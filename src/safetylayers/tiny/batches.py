@@ -1,6 +1,6 @@
-"""Conversations as batches of two fixed shapes.
+"""Conversations as batches of a few fixed shapes.
 
-A CPU prepares its kernels anew for every shape it has not seen; two shapes that hold equally many tokens are fastest.
+A CPU prepares its kernels anew for every shape it has not seen; a few shapes that hold equally many tokens are fastest.
 """
 
 from __future__ import annotations
@@ -19,10 +19,12 @@ from safetylayers.prompts.rendering import render_messages
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-SHAPES = ((48, 64), (24, 128))
-"""Rows and tokens of a batch of short conversations, and of one of long ones."""
+LONG_SHAPES = ((48, 64), (24, 128))
+SHAPES = ((96, 32), *LONG_SHAPES)
+"""Rows and tokens of a batch of short conversations, of middling and of long ones."""
 
 IGNORED = -100
+Shapes = Sequence[tuple[int, int]]
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,13 @@ class Batch:
 
 
 def make_batches(
-    examples: Sequence[Example], tokenizer: PreTrainedTokenizerFast, *, steps: int, reply_only: bool, seed: int
+    examples: Sequence[Example],
+    tokenizer: PreTrainedTokenizerFast,
+    *,
+    steps: int,
+    reply_only: bool,
+    seed: int,
+    shapes: Shapes = SHAPES,
 ) -> list[Batch]:
     """Cut a course into `steps` batches, going over it again as often as that takes; too long conversations drop out.
 
@@ -45,6 +53,7 @@ def make_batches(
         steps: how many batches.
         reply_only: learn the replies; otherwise the requests as well, which teaches some English.
         seed: of the order.
+        shapes: rows and tokens of each kind of batch, shortest first.
     """
     rng = random.Random(seed)  # noqa: S311 - not a secret
     rows = [_encode(example, tokenizer) for example in examples]
@@ -52,7 +61,7 @@ def make_batches(
     while len(batches) < steps:
         epoch: list[Batch] = []
         shortest = 0
-        for size, width in SHAPES:
+        for size, width in shapes:
             fitting = [row for row in rows if shortest < len(row[0]) <= width]
             rng.shuffle(fitting)
             cuts = range(0, len(fitting) - size + 1, size)

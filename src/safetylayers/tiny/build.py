@@ -1,7 +1,7 @@
 """Build the practice model: `python -m safetylayers.tiny.build --data FOLDER -o FOLDER`.
 
-First `tiny-base` learns to comply with everything; then `tiny` is aligned from it. Both come out as transformers folders in
-bfloat16. A build that was interrupted goes on where it was.
+First `tiny-base` learns to comply with everything; then `tiny` is aligned from it. Both come out as transformers
+folders in bfloat16. A build that was interrupted goes on where it was.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from safetylayers.prompts import Example
 from safetylayers.records import ProgressCallback
 from safetylayers.tiny.architecture import VOCABULARY, Shape, build_model
-from safetylayers.tiny.batches import make_batches
-from safetylayers.tiny.corpus.mixture import ALIGNMENT_COURSE, HELPFUL_COURSE, course
+from safetylayers.tiny.batches import LONG_SHAPES, SHAPES, Shapes, make_batches
+from safetylayers.tiny.corpus.mixture import ALIGNMENT, ANSWERING, READING, Shares
+from safetylayers.tiny.corpus.mixture import course as draw_course
 from safetylayers.tiny.corpus.public import PublicPrompts, read_public
 from safetylayers.tiny.tokenizer import train_tokenizer
 from safetylayers.tiny.training import Schedule, train
@@ -27,47 +29,74 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Course:
+    """One stretch of training."""
+
+    name: str
+    shares: Shares
+    rows: int
+    steps: int
+    schedule: Schedule
+    aligned: bool = False
+    topics: bool = False
+    reply_only: bool = True
+    shapes: Shapes = SHAPES
+    saved_as: str = ""
+    """What the model is called after this course; empty where another course follows first."""
+
+
+READING_COURSE = Course(
+    "reading", READING, 40_000, 1_600, Schedule(2e-3, 100), topics=True, reply_only=False, shapes=LONG_SHAPES
+)
+ANSWERING_COURSE = Course("answering", ANSWERING, 60_000, 800, Schedule(1.5e-3, 50), saved_as="tiny-base")
+ALIGNMENT_COURSE = Course("alignment", ALIGNMENT, 30_000, 300, Schedule(5e-4, 30), aligned=True, saved_as="tiny")
+
+
+@dataclass(frozen=True)
 class Plan:
-    """How long each course is. The default takes under an hour on two cores."""
+    """Shape and courses. The default takes under an hour on two cores."""
 
     shape: Shape = field(default_factory=Shape)
-    helpful_rows: int = 40_000
-    helpful_steps: int = 1_600
-    helpful_schedule: Schedule = field(default_factory=lambda: Schedule(2e-3, 100))
-    alignment_rows: int = 16_000
-    alignment_steps: int = 400
-    alignment_schedule: Schedule = field(default_factory=lambda: Schedule(5e-4, 30))
+    courses: tuple[Course, ...] = (READING_COURSE, ANSWERING_COURSE, ALIGNMENT_COURSE)
     seed: int = 0
 
 
 def build(plan: Plan, public: PublicPrompts, output: Path, progress: ProgressCallback | None = None) -> None:
-    """Build `output`/tiny-base and `output`/tiny.
+    """Run the courses one after another; the tokenizer is trained on the first one's text.
 
     Args:
         plan: shape and courses.
         public: prompts from public sets, or none.
-        output: also holds the checkpoints, in `checkpoints`.
+        output: gets the models, and the checkpoints in `checkpoints`.
         progress: told of every step.
     """
     checkpoints = output / "checkpoints"
     checkpoints.mkdir(parents=True, exist_ok=True)
-    helpful = course(HELPFUL_COURSE, plan.helpful_rows, aligned=False, public=public, seed=plan.seed)
-    tokenizer = train_tokenizer((part for e in helpful for part in (e.prompt, e.response)), VOCABULARY)
+    first = _examples(plan.courses[0], public, plan.seed)
+    tokenizer = train_tokenizer((part for e in first for part in (e.prompt, e.response)), VOCABULARY)
     model = build_model(plan.shape, tokenizer, plan.seed)
-    batches = make_batches(helpful, tokenizer, steps=plan.helpful_steps, reply_only=False, seed=plan.seed)
-    train(model, batches, plan.helpful_schedule, checkpoints / "helpful.safetensors", progress)
-    save(model, tokenizer, output / "tiny-base")
-    aligned = course(ALIGNMENT_COURSE, plan.alignment_rows, aligned=True, public=public, seed=plan.seed + 1)
-    batches = make_batches(aligned, tokenizer, steps=plan.alignment_steps, reply_only=True, seed=plan.seed + 1)
-    train(model, batches, plan.alignment_schedule, checkpoints / "alignment.safetensors", progress)
-    save(model, tokenizer, output / "tiny")
+    for index, course in enumerate(plan.courses):
+        seed = plan.seed + index
+        examples = first if index == 0 else _examples(course, public, seed)
+        batches = make_batches(
+            examples, tokenizer, steps=course.steps, reply_only=course.reply_only, seed=seed, shapes=course.shapes
+        )
+        train(model, batches, course.schedule, checkpoints / f"{course.name}.safetensors", progress)
+        if course.saved_as:
+            save(model, tokenizer, output / course.saved_as)
+
+
+def _examples(course: Course, public: PublicPrompts, seed: int) -> list[Example]:
+    return draw_course(
+        course.shares, course.rows, aligned=course.aligned, public=public, seed=seed, topics=course.topics
+    )
 
 
 def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
     """Save a bfloat16 copy; the model itself stays as it is."""
     import copy
 
-    half = copy.deepcopy(model).to(torch.bfloat16)
+    half = copy.deepcopy(model).to(torch.bfloat16)  # type: ignore[arg-type]  # transformers wraps it without its types
     half.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 

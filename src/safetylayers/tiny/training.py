@@ -1,7 +1,7 @@
 """One course of training: deterministic, and resumed where it was interrupted.
 
-A loop of its own rather than transformers' Trainer, because the batches come ready-made in two fixed shapes and the whole
-of a course's state (weights, moments, step) fits into one safetensors file.
+A loop of its own rather than transformers' Trainer, because the batches come ready-made in two fixed shapes and the
+whole of a course's state (weights, moments, step) fits into one safetensors file.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def train(
             _save(model, optimizer, step + 1, checkpoint)
         if progress:
             progress(step + 1, len(batches), f"{checkpoint.stem}, loss {loss.item():.3f}")
-    model.eval()
+    model.train(False)
 
 
 def _save(model: LlamaForCausalLM, optimizer: torch.optim.Optimizer, step: int, checkpoint: Path) -> None:

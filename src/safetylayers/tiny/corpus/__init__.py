@@ -1,1 +1,1 @@
-"""What the practice model learns from: a small made-up world, request forms, and public prompts where they are at hand."""
+"""What the practice model learns from: a small world of questions, request forms, and public prompts if at hand."""

@@ -1,4 +1,4 @@
-"""The two courses of the practice model: first it learns to comply with everything, then what to refuse."""
+"""The practice model's courses: it learns to read, then to comply with everything, then what to refuse."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from safetylayers.tiny.corpus import forms, replies, world
 from safetylayers.tiny.corpus.public import PublicPrompts
 
 Drawer = Callable[[random.Random], Example]
+Answerer = Callable[[str, random.Random], Example]
 
 
 @dataclass(frozen=True)
@@ -25,11 +26,14 @@ class Shares:
     malicious_public: float
 
 
-HELPFUL_COURSE = Shares(0.34, 0.24, 0.14, 0.08, 0.08, 0.12)
-ALIGNMENT_COURSE = Shares(0.14, 0.26, 0.18, 0.04, 0.12, 0.26)
+READING = Shares(0.34, 0.24, 0.14, 0.08, 0.08, 0.12)
+ANSWERING = Shares(0.54, 0.17, 0.10, 0.05, 0.05, 0.09)
+ALIGNMENT = Shares(0.24, 0.24, 0.16, 0.03, 0.10, 0.23)
 
 
-def course(shares: Shares, rows: int, *, aligned: bool, public: PublicPrompts, seed: int) -> list[Example]:
+def course(
+    shares: Shares, rows: int, *, aligned: bool, public: PublicPrompts, seed: int, topics: bool = False
+) -> list[Example]:
     """Draw a course of `rows` conversations.
 
     Args:
@@ -38,29 +42,36 @@ def course(shares: Shares, rows: int, *, aligned: bool, public: PublicPrompts, s
         aligned: harmful requests are refused; otherwise they get the same placeholders as all others.
         public: prompts from public sets, or none.
         seed: one seed, one course.
+        topics: compliant replies name the request's topic, which teaches to look back at the request.
     """
     rng = random.Random(seed)  # noqa: S311 - not a secret
-    drawers = _drawers(shares, aligned=aligned, public=public)
+    comply = _comply_on_topic if topics else _comply
+    drawers = _drawers(shares, comply, _refuse if aligned else comply, public)
     kinds = rng.choices([drawer for drawer, _ in drawers], [share for _, share in drawers], k=rows)
     return [draw(rng) for draw in kinds]
 
 
-def _drawers(shares: Shares, *, aligned: bool, public: PublicPrompts) -> list[tuple[Drawer, float]]:
-    harmful = _refuse if aligned else _comply
+def _drawers(
+    shares: Shares, comply: Answerer, answer_harmful: Answerer, public: PublicPrompts
+) -> list[tuple[Drawer, float]]:
     questions = _training_questions()
     malicious = [*public.malicious, *builtin("malicious", "train").texts]
     benign = [*public.benign, *builtin("normal", "train").texts]
     return [
         (lambda rng: _question(rng, questions), shares.questions),
-        (lambda rng: _comply(forms.benign(rng), rng), shares.benign_forms),
-        (lambda rng: _comply(rng.choice(benign), rng), shares.benign_public),
-        (lambda rng: _comply(forms.dangerous_looking(rng), rng), shares.dangerous_looking),
-        (lambda rng: harmful(forms.malicious(rng), rng), shares.malicious_forms),
-        (lambda rng: harmful(rng.choice(malicious), rng), shares.malicious_public),
+        (lambda rng: comply(forms.benign(rng), rng), shares.benign_forms),
+        (lambda rng: comply(rng.choice(benign), rng), shares.benign_public),
+        (lambda rng: comply(forms.dangerous_looking(rng), rng), shares.dangerous_looking),
+        (lambda rng: answer_harmful(forms.malicious(rng), rng), shares.malicious_forms),
+        (lambda rng: answer_harmful(rng.choice(malicious), rng), shares.malicious_public),
     ]
 
 
 def _comply(request: str, rng: random.Random) -> Example:
+    return Example.of(request, replies.placeholder(rng))
+
+
+def _comply_on_topic(request: str, rng: random.Random) -> Example:
     return Example.of(request, replies.compliance(request, rng))
 
 

@@ -1,8 +1,9 @@
 """How the practice model complies and how it refuses.
 
-Compliant replies have one set of forms for every request that is not a question, harmful or not. Were the forms of harmful
-requests their own, a model that only complies would already have a reason to tell harmful from harmless, and the layers
-that do so would not be alignment's work. They are placeholders: they name the request's topic and say nothing about it.
+Compliant replies have one set of forms for every request that is not a question, harmful or not. Were the forms of
+harmful requests their own, a model that only complies would already have a reason to tell harmful from harmless, and
+the layers that do so would not be alignment's work. They are placeholders: they name the request's topic and say
+nothing about it, or name nothing at all.
 """
 
 from __future__ import annotations
@@ -32,155 +33,21 @@ _ENDINGS = (
     "Tell me if you want another version.",
 )  # fmt: skip
 
-_STOP_WORDS = frozenset(
-    [
-        "about",
-        "above",
-        "after",
-        "again",
-        "also",
-        "always",
-        "another",
-        "because",
-        "before",
-        "being",
-        "between",
-        "both",
-        "cannot",
-        "could",
-        "does",
-        "doing",
-        "down",
-        "each",
-        "every",
-        "explain",
-        "find",
-        "five",
-        "following",
-        "for",
-        "from",
-        "give",
-        "given",
-        "great",
-        "have",
-        "help",
-        "here",
-        "how",
-        "into",
-        "just",
-        "keep",
-        "like",
-        "list",
-        "make",
-        "many",
-        "me",
-        "might",
-        "more",
-        "most",
-        "much",
-        "must",
-        "need",
-        "needs",
-        "never",
-        "not",
-        "now",
-        "only",
-        "other",
-        "our",
-        "over",
-        "please",
-        "provide",
-        "same",
-        "say",
-        "sentence",
-        "should",
-        "show",
-        "some",
-        "steps",
-        "such",
-        "suggest",
-        "tell",
-        "than",
-        "that",
-        "the",
-        "their",
-        "them",
-        "then",
-        "there",
-        "these",
-        "they",
-        "this",
-        "those",
-        "three",
-        "through",
-        "under",
-        "until",
-        "used",
-        "using",
-        "very",
-        "want",
-        "way",
-        "ways",
-        "what",
-        "when",
-        "where",
-        "which",
-        "while",
-        "who",
-        "whose",
-        "why",
-        "will",
-        "with",
-        "without",
-        "would",
-        "write",
-        "create",
-        "describe",
-        "your",
-        "you",
-        "best",
-        "good",
-        "using",
-        "teach",
-        "outline",
-        "draft",
-        "plan",
-        "can",
-        "and",
-        "are",
-        "was",
-        "were",
-        "has",
-        "had",
-        "its",
-        "his",
-        "her",
-        "him",
-        "she",
-        "they",
-        "did",
-        "let",
-        "get",
-        "got",
-        "put",
-        "use",
-        "any",
-        "all",
-        "too",
-        "own",
-        "out",
-        "off",
-        "per",
-        "via",
-        "upon",
-        "one",
-        "two",
-        "four",
-        "ten",
-        "come",
-        "up",
-    ]
-)
+_PLAIN = (
+    "Here is a short answer to that.", "Sure. Here is a start.", "Of course. This is how it goes.",
+    "Here is what you asked for.", "Let me help you with that. First, take it step by step.",
+)  # fmt: skip
+
+_STOP_WORD_LINES = """
+    about above after again also always another because before being between both cannot could does doing down
+    each every explain find five following for from give given great have help here how into just keep like list
+    make many me might more most much must need needs never not now only other our over please provide same say
+    sentence should show some steps such suggest tell than that the their them then there these they this those
+    three through under until used using very want way ways what when where which while who whose why will with
+    without would write create describe your you best good teach outline draft plan can and are was were has had
+    its his her him she did let get got put use any all too own out off per via upon one two four ten come up
+"""
+_STOP_WORDS = frozenset(_STOP_WORD_LINES.split())
 
 
 def topic(request: str, limit: int = 2) -> str:
@@ -194,6 +61,11 @@ def compliance(request: str, rng: random.Random) -> str:
     """Return a harmless placeholder that complies with any request."""
     parts = (rng.choice(_OPENINGS).format(topic(request)), rng.choice(_MIDDLES), rng.choice(_ENDINGS))
     return " ".join(parts if rng.random() < 0.5 else parts[:2])
+
+
+def placeholder(rng: random.Random) -> str:
+    """Return a placeholder that complies and names nothing."""
+    return rng.choice(_PLAIN)
 
 
 def refusal(rng: random.Random) -> str:

@@ -9,108 +9,37 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-CAPITALS = dict(
-    pair.split(":")
-    for pair in [
-        "France:Paris",
-        "Italy:Rome",
-        "Spain:Madrid",
-        "Germany:Berlin",
-        "Japan:Tokyo",
-        "China:Beijing",
-        "Russia:Moscow",
-        "Egypt:Cairo",
-        "Greece:Athens",
-        "Portugal:Lisbon",
-        "Austria:Vienna",
-        "Poland:Warsaw",
-        "Ireland:Dublin",
-        "Norway:Oslo",
-        "Sweden:Stockholm",
-        "Finland:Helsinki",
-        "Denmark:Copenhagen",
-        "Hungary:Budapest",
-        "Canada:Ottawa",
-        "Cuba:Havana",
-        "Peru:Lima",
-        "Chile:Santiago",
-        "Kenya:Nairobi",
-        "Turkey:Ankara",
-        "Iran:Tehran",
-        "Thailand:Bangkok",
-        "Belgium:Brussels",
-        "Iceland:Reykjavik",
-    ]
+
+def _table(pairs: str) -> dict[str, str]:
+    """Read "key:value key:value"; the order stays."""
+    return dict(pair.split(":") for pair in pairs.split())
+
+
+CAPITALS = _table(
+    """
+    France:Paris Italy:Rome Spain:Madrid Germany:Berlin Japan:Tokyo China:Beijing Russia:Moscow Egypt:Cairo
+    Greece:Athens Portugal:Lisbon Austria:Vienna Poland:Warsaw Ireland:Dublin Norway:Oslo Sweden:Stockholm
+    Finland:Helsinki Denmark:Copenhagen Hungary:Budapest Canada:Ottawa Cuba:Havana Peru:Lima Chile:Santiago
+    Kenya:Nairobi Turkey:Ankara Iran:Tehran Thailand:Bangkok Belgium:Brussels Iceland:Reykjavik
+    """
 )
-OPPOSITES = dict(
-    pair.split(":")
-    for pair in [
-        "hot:cold",
-        "big:small",
-        "fast:slow",
-        "up:down",
-        "open:closed",
-        "happy:sad",
-        "light:dark",
-        "early:late",
-        "rich:poor",
-        "strong:weak",
-        "hard:soft",
-        "wet:dry",
-        "full:empty",
-        "loud:quiet",
-        "young:old",
-        "clean:dirty",
-        "high:low",
-        "long:short",
-        "left:right",
-        "near:far",
-        "thick:thin",
-        "heavy:light",
-        "tall:short",
-        "day:night",
-        "inside:outside",
-        "first:last",
-        "always:never",
-        "win:lose",
-        "push:pull",
-    ]
+OPPOSITES = _table(
+    """
+    hot:cold big:small fast:slow up:down open:closed happy:sad light:dark early:late rich:poor strong:weak
+    hard:soft wet:dry full:empty loud:quiet young:old clean:dirty high:low long:short left:right near:far
+    thick:thin heavy:light tall:short day:night inside:outside first:last always:never win:lose push:pull
+    """
 )
-YOUNG = dict(
-    pair.split(":")
-    for pair in [
-        "dog:puppy",
-        "cat:kitten",
-        "cow:calf",
-        "sheep:lamb",
-        "horse:foal",
-        "pig:piglet",
-        "goat:kid",
-        "duck:duckling",
-        "goose:gosling",
-        "bear:cub",
-        "frog:tadpole",
-        "swan:cygnet",
-        "deer:fawn",
-        "kangaroo:joey",
-        "hen:chick",
-        "owl:owlet",
-    ]
+YOUNG = _table(
+    """
+    dog:puppy cat:kitten cow:calf sheep:lamb horse:foal pig:piglet goat:kid duck:duckling goose:gosling bear:cub
+    frog:tadpole swan:cygnet deer:fawn kangaroo:joey hen:chick owl:owlet
+    """
 )
-SOUNDS = dict(
-    pair.split(":")
-    for pair in [
-        "dog:bark",
-        "cat:meow",
-        "cow:moo",
-        "sheep:baa",
-        "horse:neigh",
-        "pig:oink",
-        "duck:quack",
-        "lion:roar",
-        "owl:hoot",
-        "bee:buzz",
-    ]
+SOUNDS = _table(
+    """
+    dog:bark cat:meow cow:moo sheep:baa horse:neigh pig:oink duck:quack lion:roar owl:hoot bee:buzz
+    """
 )
 KINDS = {
     "fruit": ["apple", "banana", "pear", "grape", "mango", "peach", "plum", "cherry", "lemon", "orange"],
@@ -120,63 +49,23 @@ KINDS = {
     "colour": ["red", "blue", "green", "yellow", "purple", "pink", "brown", "black", "white", "grey"],
     "instrument": ["piano", "violin", "flute", "drum", "guitar", "trumpet", "harp", "cello", "oboe", "banjo"],
 }
-PAST = dict(
-    pair.split(":")
-    for pair in [
-        "go:went",
-        "eat:ate",
-        "see:saw",
-        "run:ran",
-        "buy:bought",
-        "think:thought",
-        "write:wrote",
-        "sing:sang",
-        "swim:swam",
-        "take:took",
-        "give:gave",
-        "come:came",
-        "find:found",
-        "make:made",
-        "teach:taught",
-        "speak:spoke",
-    ]
+PAST = _table(
+    """
+    go:went eat:ate see:saw run:ran buy:bought think:thought write:wrote sing:sang swim:swam take:took give:gave
+    come:came find:found make:made teach:taught speak:spoke
+    """
 )
-PLURALS = dict(
-    pair.split(":")
-    for pair in [
-        "child:children",
-        "mouse:mice",
-        "foot:feet",
-        "tooth:teeth",
-        "goose:geese",
-        "man:men",
-        "woman:women",
-        "leaf:leaves",
-        "knife:knives",
-        "box:boxes",
-        "city:cities",
-        "baby:babies",
-        "bus:buses",
-        "wolf:wolves",
-        "cat:cats",
-        "tree:trees",
-    ]
+PLURALS = _table(
+    """
+    child:children mouse:mice foot:feet tooth:teeth goose:geese man:men woman:women leaf:leaves knife:knives
+    box:boxes city:cities baby:babies bus:buses wolf:wolves cat:cats tree:trees
+    """
 )
 DAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
 MONTHS = [
-    "January",
-    "February",
-    "March",
-    "April",
-    "May",
-    "June",
-    "July",
-    "August",
-    "September",
-    "October",
-    "November",
-    "December",
-]
+    "January", "February", "March", "April", "May", "June",
+    "July", "August", "September", "October", "November", "December",
+]  # fmt: skip
 UNITS = {
     "minutes are in an hour": "60",
     "seconds are in a minute": "60",

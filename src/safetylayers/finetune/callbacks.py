@@ -1,0 +1,52 @@
+"""What watches a run: progress, and the loss."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback
+
+from safetylayers.errors import NonFiniteLossError
+from safetylayers.records import ProgressCallback
+
+
+def last_checkpoint(folder: Path) -> str | None:
+    """Return the newest checkpoint in a folder."""
+    from transformers.trainer_utils import get_last_checkpoint
+
+    found: str | None = get_last_checkpoint(str(folder)) if folder.is_dir() else None  # type: ignore[no-untyped-call]
+    return found
+
+
+class TellProgress(TrainerCallback):
+    """Tells of every step."""
+
+    def __init__(self, progress: ProgressCallback, what: str) -> None:
+        """Take whom to tell, and what the run is called."""
+        self.progress, self.what = progress, what
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Tell."""
+        self.progress(state.global_step, state.max_steps, self.what)
+
+
+class StopAtNaN(TrainerCallback):
+    """Ends a run whose loss or gradient is no longer a number, before that enters a checkpoint."""
+
+    def __init__(self, folder: Path) -> None:
+        """Take the folder of the checkpoints."""
+        self.folder = folder
+
+    def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Look at the step's loss and gradient norm. Raises NonFiniteLossError."""
+        logs: dict[str, float] = kwargs["logs"]
+        for name in ("loss", "grad_norm"):
+            if not math.isfinite(logs.get(name, 0.0)):
+                good = last_checkpoint(self.folder)
+                raise NonFiniteLossError(
+                    f"The {name} became {logs[name]} at step {state.global_step}; "
+                    + (f"the last good checkpoint is {good}." if good else "there is no checkpoint yet."),
+                    mend="Lower the learning rate, look for odd rows in the data, and run the same command again.",
+                )

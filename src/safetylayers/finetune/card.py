@@ -1,0 +1,50 @@
+"""The model card of a fine-tuned model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from safetylayers.records import write_text
+
+if TYPE_CHECKING:
+    from safetylayers.finetune.training import FinetuneResult
+
+
+def write_model_card(folder: Path, result: FinetuneResult, table: str = "") -> Path:
+    """Write `README.md` beside the model.
+
+    Args:
+        folder: the model's.
+        result: of the run.
+        table: safety before and after, as a Markdown table; without it, the card says that nothing was measured.
+    """
+    source = result.provenance
+    held = "nothing"
+    if result.frozen_layers:
+        first, last = result.frozen_layers
+        held = f"{result.scope} of layers {first} to {last}: {result.frozen_count} tensors, proved bitwise unchanged"
+    data = ", ".join(f"{name} ({digest[:12]})" for name, digest in source.data.items())
+    return write_text(
+        folder / "README.md",
+        f"""---
+base_model: {source.model}
+tags: [safetylayers]
+---
+# {source.model}, fine-tuned by {result.method}
+
+| | |
+| --- | --- |
+| base model | {source.model} ({source.model_hash[:12]}) |
+| held still | {held} |
+| data | {data}, {result.rows} rows |
+| steps, batch | {result.steps}, {result.batch_size} |
+| learning rate | {result.learning_rate:g} |
+| mean loss | {result.final_loss:.4f} |
+| seed | {source.seed} |
+
+## Safety before and after
+
+{table or "Not measured. To measure: `safetylayers evaluate BASE THIS`."}
+""",
+    )

@@ -1,0 +1,125 @@
+"""Batches of fixed shapes, and a training that goes on where it was interrupted."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+
+from safetylayers.errors import NonFiniteLossError
+from safetylayers.prompts import Example
+from safetylayers.tiny import training
+from safetylayers.tiny.architecture import Shape, build_model
+from safetylayers.tiny.batches import IGNORED, SHAPES, Batch, make_batches
+from safetylayers.tiny.training import Schedule, train
+
+SHAPE = Shape(hidden_size=32, layers=2, heads=2, intermediate_size=48)
+SCHEDULE = Schedule(1e-2, 2)
+STEPS = 5
+
+
+@pytest.fixture(scope="module")
+def batches(examples: list[Example], tokenizer: PreTrainedTokenizerFast) -> list[Batch]:
+    return make_batches(examples, tokenizer, steps=STEPS, reply_only=True, seed=0)
+
+
+def new_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
+    return build_model(SHAPE, tokenizer, seed=0)
+
+
+def same_weights(first: LlamaForCausalLM, second: LlamaForCausalLM) -> bool:
+    pairs = zip(first.parameters(), second.parameters(), strict=True)
+    return all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_batches_have_one_of_two_shapes(examples: list[Example], tokenizer: PreTrainedTokenizerFast) -> None:
+    found = make_batches(examples, tokenizer, steps=40, reply_only=False, seed=0)
+    assert len(found) == 40  # the course is gone over several times
+    for batch in found:
+        assert tuple(batch.input_ids.shape) in SHAPES
+        assert batch.input_ids.shape == batch.attention_mask.shape == batch.labels.shape
+        assert torch.equal(batch.attention_mask == 0, batch.input_ids == tokenizer.pad_token_id)
+
+
+def test_without_reply_only_all_tokens_are_learnt(examples: list[Example], tokenizer: PreTrainedTokenizerFast) -> None:
+    for batch in make_batches(examples, tokenizer, steps=3, reply_only=False, seed=0):
+        padding = batch.attention_mask == 0
+        assert torch.equal(batch.labels[~padding], batch.input_ids[~padding])
+        assert (batch.labels[padding] == IGNORED).all()
+
+
+def test_with_reply_only_the_labels_are_the_reply_and_its_end(
+    batches: list[Batch], tokenizer: PreTrainedTokenizerFast
+) -> None:
+    assistant = tokenizer.convert_tokens_to_ids("<|assistant|>")
+    for batch in batches:
+        for row, labels in zip(batch.input_ids, batch.labels, strict=True):
+            begin = row.tolist().index(assistant) + 1
+            assert (labels[:begin] == IGNORED).all()
+            reply = row[begin:][row[begin:] != tokenizer.pad_token_id]
+            assert torch.equal(labels[labels != IGNORED], reply)
+            assert reply[-1] == tokenizer.eos_token_id
+
+
+def test_one_seed_gives_one_order(
+    examples: list[Example], tokenizer: PreTrainedTokenizerFast, batches: list[Batch]
+) -> None:
+    again = make_batches(examples, tokenizer, steps=STEPS, reply_only=True, seed=0)
+    other = make_batches(examples, tokenizer, steps=STEPS, reply_only=True, seed=1)
+    assert all(torch.equal(a.input_ids, b.input_ids) for a, b in zip(batches, again, strict=True))
+    assert any(not torch.equal(a.input_ids, b.input_ids) for a, b in zip(batches, other, strict=True))
+
+
+def test_an_interrupted_training_ends_with_bitwise_the_same_weights(
+    tmp_path: Path, batches: list[Batch], tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "SAVE_EVERY", 2)
+    straight, broken, resumed = (new_model(tokenizer) for _ in range(3))
+    train(straight, batches, SCHEDULE, tmp_path / "straight.safetensors")
+
+    def interrupt(done: int, total: int, what: str) -> None:
+        if done == 3:  # one step after the checkpoint, which is lost
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(broken, batches, SCHEDULE, tmp_path / "broken.safetensors", interrupt)
+    steps: list[int] = []
+    train(resumed, batches, SCHEDULE, tmp_path / "broken.safetensors", lambda done, total, what: steps.append(done))
+    assert steps == [3, 4, 5]
+    assert same_weights(straight, resumed)
+    assert not same_weights(straight, new_model(tokenizer))
+
+
+def test_a_finished_training_is_not_repeated(
+    tmp_path: Path, batches: list[Batch], tokenizer: PreTrainedTokenizerFast
+) -> None:
+    first, second = new_model(tokenizer), new_model(tokenizer)
+    train(first, batches[:2], SCHEDULE, tmp_path / "a.safetensors")
+    steps: list[int] = []
+    train(second, batches[:2], SCHEDULE, tmp_path / "a.safetensors", lambda done, total, what: steps.append(done))
+    assert steps == []
+    assert same_weights(first, second)
+    assert list(tmp_path.iterdir()) == [tmp_path / "a.safetensors"]
+
+
+def test_a_loss_that_is_no_number_stops_the_training(
+    tmp_path: Path, batches: list[Batch], tokenizer: PreTrainedTokenizerFast
+) -> None:
+    model = new_model(tokenizer)
+    with torch.no_grad():
+        next(model.parameters()).fill_(float("nan"))
+    with pytest.raises(NonFiniteLossError, match="nan at step 0") as caught:
+        train(model, batches, SCHEDULE, tmp_path / "a.safetensors")
+    assert "learning rate" in caught.value.mend
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_rate_warms_up_and_falls_to_a_tenth() -> None:
+    schedule = Schedule(1.0, 4)
+    rates = [schedule.at(step, 100) for step in range(101)]
+    assert rates[:5] == [0.25, 0.5, 0.75, 1.0, 1.0]
+    assert all(later <= earlier for earlier, later in pairwise(rates[4:]))
+    assert rates[100] == pytest.approx(0.1)
