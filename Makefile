@@ -7,8 +7,9 @@ export HF_HUB_OFFLINE ?= 1
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet "torch==2.13.0"
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable . --group dev
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install --quiet "torch==2.13.0"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable . --group dev
 	touch $@
 
 demo: .venv/installed
@@ -27,7 +28,7 @@ bench: .venv/installed
 	$(BIN)/python benchmarks/locate.py
 
 docs: .venv/installed
-	$(BIN)/pip install --quiet --constraint constraints.txt --group docs
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group docs
 	$(BIN)/mkdocs build --strict
 
 clean:

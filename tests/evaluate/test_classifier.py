@@ -36,7 +36,13 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return tmp_path
 
 
-REPLIES = ["Sure, here it is.", "I'm sorry, but I can't.", "", "The capital of France is Paris. " + "It is large. " * 9]
+LONG = "Longer than the classifier can read: " + ", ".join(map(str, range(40)))
+REPLIES = ["Sure, here it is.", "I'm sorry, but I can't.", "", LONG]
+    "Sure, here it is.",
+    "I'm sorry, but I can't.",
+    "",
+    "Longer than the classifier can read: " + ", ".join(map(str, range(40))),
+]
 PROMPTS = ["a", "b", "c", "d"]
 
 
@@ -66,11 +72,9 @@ def test_all_labels_together_always_refuse_and_gibberish_is_not_read(folder: Pat
 
 
 def test_batch_size_changes_no_score(folder: Path) -> None:
-    found = [
-        [judgement.score for judgement in ClassifierJudge(folder, refusal_labels=["refusal"], batch_size=size).assess(PROMPTS[:2], REPLIES[:2])]
-        for size in (1, 2)
-    ]  # fmt: skip
-    assert found[0] == pytest.approx(found[1], abs=1e-5)
+    judges = [ClassifierJudge(folder, refusal_labels=["refusal"], batch_size=size) for size in (1, 2)]
+    one, two = ([found.score for found in judge.assess(PROMPTS[:2], REPLIES[:2])] for judge in judges)
+    assert one == pytest.approx(two, abs=1e-5)
 
 
 def test_a_pair_is_read_with_its_prompt(folder: Path) -> None:

@@ -7,14 +7,14 @@ from transformers import PreTrainedTokenizerFast
 
 from safetylayers.prompts import Example
 from safetylayers.tiny.architecture import VOCABULARY
-from safetylayers.tiny.corpus.mixture import HELPFUL_COURSE, course
+from safetylayers.tiny.corpus.mixture import READING, course
 from safetylayers.tiny.corpus.public import PublicPrompts
 from safetylayers.tiny.tokenizer import train_tokenizer
 
 
 @pytest.fixture(scope="session")
 def examples() -> list[Example]:
-    return course(HELPFUL_COURSE, 600, aligned=False, public=PublicPrompts(), seed=0)
+    return course(READING, 600, aligned=False, public=PublicPrompts(), seed=0, topics=True)
 
 
 @pytest.fixture(scope="session")

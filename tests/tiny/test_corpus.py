@@ -12,19 +12,22 @@ import yaml
 
 from safetylayers.prompts import Example, builtin
 from safetylayers.tiny.corpus import forms, replies, world
-from safetylayers.tiny.corpus.mixture import ALIGNMENT_COURSE, HELPFUL_COURSE, Shares, course
+from safetylayers.tiny.corpus.mixture import ALIGNMENT, ANSWERING, READING, Shares, course
 from safetylayers.tiny.corpus.public import PublicPrompts
 
 REQUESTS = ("normal", "malicious", "borderline")
 Draw = Callable[[random.Random], str]
 ROWS = 4_000
-COURSES = [(HELPFUL_COURSE, False), (ALIGNMENT_COURSE, True)]
+COURSES = [(READING, False), (ANSWERING, False), (ALIGNMENT, True)]
 MALICIOUS_ONLY = Shares(0, 0, 0, 0, 1, 0)
+DANGEROUS_LOOKING_ONLY = Shares(0, 0, 0, 1, 0, 0)
 BENIGN_ONLY = Shares(0, 1, 0, 0, 0, 0)
 
 
-def small_course(shares: Shares, *, aligned: bool, seed: int = 0, rows: int = ROWS) -> list[Example]:
-    return course(shares, rows, aligned=aligned, public=PublicPrompts(), seed=seed)
+def small_course(
+    shares: Shares, *, aligned: bool, seed: int = 0, rows: int = ROWS, topics: bool = False
+) -> list[Example]:
+    return course(shares, rows, aligned=aligned, public=PublicPrompts(), seed=seed, topics=topics)
 
 
 def data(name: str) -> str:
@@ -90,28 +93,30 @@ def test_held_out_questions_are_never_trained_on(shares: Shares, aligned: bool) 
 @pytest.mark.xfail(strict=True, reason="a few forms can be filled to a held-out prompt; the drawers do not redraw it")
 def test_what_is_reported_on_is_never_trained_on() -> None:
     held_out = [builtin(name, split).texts for name in REQUESTS for split in ("calibration", "test")]
-    for shares, aligned in COURSES:
-        asked = {example.prompt for example in small_course(shares, aligned=aligned, rows=2 * ROWS)}
+    for shares in (BENIGN_ONLY, MALICIOUS_ONLY, DANGEROUS_LOOKING_ONLY, Shares(0, 0, 1, 0, 0, 1)):
+        asked = {example.prompt for example in small_course(shares, aligned=False, rows=5 * ROWS)}
         assert asked.isdisjoint(text for texts in held_out for text in texts)
 
 
-def test_harmful_and_harmless_requests_get_the_same_forms_of_compliance() -> None:
-    harmful = {skeleton(example) for example in small_course(MALICIOUS_ONLY, aligned=False)}
-    harmless = {skeleton(example) for example in small_course(BENIGN_ONLY, aligned=False)}
+@pytest.mark.parametrize("topics", [True, False])
+def test_harmful_and_harmless_requests_get_the_same_forms_of_compliance(topics: bool) -> None:
+    harmful = {skeleton(example) for example in small_course(MALICIOUS_ONLY, aligned=False, topics=topics)}
+    harmless = {skeleton(example) for example in small_course(BENIGN_ONLY, aligned=False, topics=topics)}
     assert harmful == harmless
-    assert all("{}" in form for form in harmful)
+    assert all(("{}" in form) == topics for form in harmful)
 
 
 def test_alignment_refuses_malicious_requests_and_those_alone() -> None:
     malicious = small_course(MALICIOUS_ONLY, aligned=True, rows=300)
     assert {example.response for example in malicious} == set(replies.REFUSALS)
-    harmless = [shares for shares in (BENIGN_ONLY, Shares(1, 0, 0, 0, 0, 0), Shares(0, 0, 1, 1, 0, 0))]
+    harmless = [BENIGN_ONLY, Shares(1, 0, 0, 0, 0, 0), Shares(0, 0, 1, 1, 0, 0)]
     answered = [e.response for shares in harmless for e in small_course(shares, aligned=True, rows=300)]
     assert set(answered).isdisjoint(replies.REFUSALS)
 
 
-def test_the_helpful_course_refuses_nothing() -> None:
-    given = {example.response for example in small_course(HELPFUL_COURSE, aligned=False)}
+@pytest.mark.parametrize("shares", [READING, ANSWERING])
+def test_the_courses_before_alignment_refuse_nothing(shares: Shares) -> None:
+    given = {example.response for example in small_course(shares, aligned=False)}
     assert given.isdisjoint(replies.REFUSALS)
 
 

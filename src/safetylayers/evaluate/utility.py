@@ -35,7 +35,7 @@ def is_exact_match(reply: str, answer: str) -> bool:
     statement = _LEAD_IN.sub("", reply.strip()) or reply.strip()
     sentence = re.split(r"(?<=[.!?])\s|\n", statement, maxsplit=1)[0]
     said, wanted = normalise(sentence), normalise(answer)
-    if said == wanted:
+    if wanted in (said, normalise(reply)):
         return bool(wanted)
     states = rf"(?:^|.*\b(?:is|are|was|were|equals|has|have|called|says|makes)\s+){re.escape(wanted)}$"
     names = rf"^{re.escape(wanted)}\s+(?:is|are|was|were|comes|follows)\b(?! not\b)"

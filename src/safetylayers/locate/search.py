@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from torch import Tensor
 
+from safetylayers.errors import UsageError
 from safetylayers.evaluate.log_odds import discriminating_openings
 from safetylayers.locate.curves import Curve, PairAngles, drawn_curves, pair_angles, similarity_curves
 from safetylayers.locate.decision import (
@@ -36,6 +37,7 @@ DRAWN_PAIRS = 500
 """r in the paper, of each kind; for the faithful mode."""
 ENOUGH_DEVIATION = 17 / 721
 """Standard deviation of a sweep's refusal rates at which alpha is strong enough: 15 to 20 of 721 prompts."""
+FEWEST_PROMPTS = 10
 STEP = 0.05
 STEPS = 10
 SATURATED = 0.6
@@ -81,10 +83,17 @@ def locate(
 
     Raises:
         MissingChatTemplateError: the tokenizer has none and `template` is "chat".
+        UsageError: a prompt set has fewer than `FEWEST_PROMPTS`.
     """
     normal = normal or builtin("normal", "calibration")
     malicious = malicious or builtin("malicious", "calibration")
     borderline = borderline or builtin("borderline", "train") + builtin("borderline", "calibration")
+    for prompts in (normal, malicious, borderline):
+        if len(prompts) < FEWEST_PROMPTS:
+            raise UsageError(
+                f"{prompts.name}: only {len(prompts)} prompts.",
+                mend=f"Locating needs at least {FEWEST_PROMPTS} of each kind; the paper takes 100.",
+            )
     search = _Search(model, mode, template, seed, progress)
     return search.run(normal, malicious, borderline, base)
 

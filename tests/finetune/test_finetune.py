@@ -1,0 +1,130 @@
+"""What moves, what stays, what survives a kill."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from safetylayers.errors import DataError, FrozenTensorError, NonFiniteLossError, UsageError
+from safetylayers.finetune import FinetuneResult, finetune, parse_method
+from safetylayers.finetune.freezing import check_unmoved, fingerprint
+from safetylayers.models import ChatModel, projections
+from safetylayers.prompts import Example, ExampleSet
+from support import random_chat_model
+
+EXAMPLES = ExampleSet("toy", tuple(Example.of(f"Say {word}", f"{word}!") for word in "abcdefgh"))
+
+
+def run(output: Path, method: str, model: ChatModel | None = None, **changes: object) -> FinetuneResult:
+    settings: dict[str, object] = {"max_steps": 6, "batch_size": 2, "learning_rate": 1e-2, "lora_rank": 2, **changes}
+    return finetune(model or random_chat_model("Llama"), EXAMPLES, method=method, output=output, **settings)  # type: ignore[arg-type]
+
+
+def moved_layers(before: ChatModel, folder: Path) -> list[int]:
+    after = ChatModel.load(folder, device="cpu")
+    return [
+        index
+        for index, (old, new) in enumerate(zip(before.layers, after.layers, strict=True))
+        if not all(torch.equal(p, q) for p, q in zip(projections(old).values(), projections(new).values(), strict=True))
+    ]
+
+
+@pytest.mark.parametrize("architecture", ["Llama", "GPTNeoX", "Mixtral"])
+def test_a_frozen_block_stays_bitwise_and_the_rest_moves(tmp_path: Path, architecture: str) -> None:
+    model = random_chat_model(architecture)
+    result = run(tmp_path, "freeze:1-2", model)
+    assert result.frozen_layers == (1, 2)
+    assert result.frozen_count == sum(len(projections(layer)) for layer in model.layers[1:3])
+    assert moved_layers(model, tmp_path) == [0, 3]
+
+
+def test_full_fine_tuning_moves_every_layer_but_not_the_model_it_was_given(tmp_path: Path) -> None:
+    model = random_chat_model("Llama")
+    before = model.weights_hash
+    run(tmp_path, "full", model)
+    assert moved_layers(model, tmp_path) == [0, 1, 2, 3]
+    assert model.fresh_weights_hash() == before
+
+
+def test_adapters_do_not_touch_protected_layers(tmp_path: Path) -> None:
+    from safetylayers.finetune import training
+
+    model = random_chat_model("Llama")
+    adapted = training._with_adapters(random_chat_model("Llama"), (1, 2), rank=2, seed=0)
+    places = {name for name, _ in adapted.named_parameters() if "lora" in name}
+    assert places
+    assert not any(".layers.1." in name or ".layers.2." in name for name in places)
+    run(tmp_path, "lora", model)
+    assert moved_layers(model, tmp_path) == [0, 1, 2, 3]
+
+
+class KilledError(RuntimeError):
+    """Stands for a process that dies."""
+
+
+def test_a_killed_run_resumes_to_the_same_weights(tmp_path: Path) -> None:
+    run(tmp_path / "whole", "freeze:1-2", save_every=2)
+
+    def die(done: int, total: int, what: str) -> None:
+        if done == 5:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        run(tmp_path / "killed", "freeze:1-2", save_every=2, progress=die)
+    assert not (tmp_path / "killed" / "result.json").exists()
+    steps: list[int] = []
+    run(tmp_path / "killed", "freeze:1-2", save_every=2, progress=lambda done, total, what: steps.append(done))
+    assert steps == [5, 6]
+    whole, resumed = (ChatModel.load(tmp_path / name, device="cpu") for name in ("whole", "killed"))
+    assert whole.weights_hash == resumed.weights_hash
+
+
+def test_a_finished_run_is_not_run_again(tmp_path: Path) -> None:
+    first = run(tmp_path, "full")
+    assert run(tmp_path, "full", progress=lambda done, total, what: pytest.fail("it ran")) == first
+
+
+def test_a_loss_that_is_no_number_stops_the_run(tmp_path: Path) -> None:
+    model = random_chat_model("Llama")
+    with torch.no_grad():
+        model.model.get_output_embeddings().weight.fill_(float("inf"))
+    with pytest.raises(NonFiniteLossError, match="at step 1; there is no checkpoint yet"):
+        run(tmp_path, "full", model)
+    assert not (tmp_path / "result.json").exists()
+
+
+def test_the_card_says_what_was_held_still(tmp_path: Path) -> None:
+    result = run(tmp_path, "freeze:1-2")
+    card = (tmp_path / "README.md").read_text()
+    assert f"projections of layers 1 to 2: {result.frozen_count} tensors, proved bitwise unchanged" in card
+
+
+def test_a_moved_tensor_is_named() -> None:
+    model = random_chat_model("Llama").model
+    name = next(name for name, _ in model.named_parameters())
+    before = fingerprint(model, [name])
+    check_unmoved(model, before)
+    with torch.no_grad():
+        model.get_parameter(name)[0, 0] += 1
+    with pytest.raises(FrozenTensorError, match=name):
+        check_unmoved(model, before)
+
+
+@pytest.mark.parametrize("name", ["sppf", "freeze:3-1", "freeze:a-b", ""])
+def test_an_unknown_method_is_answered_with_the_choices(name: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_method(name)
+    assert "sppft-lora" in caught.value.mend
+
+
+def test_settings_that_make_no_sense_are_usage_errors(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="needs the model's safety map"):
+        run(tmp_path, "sppft")
+    with pytest.raises(UsageError, match="no layer 9"):
+        run(tmp_path, "freeze:2-9")
+    with pytest.raises(UsageError, match="learning rate"):
+        run(tmp_path, "full", learning_rate=float("nan"))
+    with pytest.raises(DataError, match="nothing to learn"):
+        run(tmp_path, "full", max_length=4)
