@@ -38,11 +38,6 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 LONG = "Longer than the classifier can read: " + ", ".join(map(str, range(40)))
 REPLIES = ["Sure, here it is.", "I'm sorry, but I can't.", "", LONG]
-    "Sure, here it is.",
-    "I'm sorry, but I can't.",
-    "",
-    "Longer than the classifier can read: " + ", ".join(map(str, range(40))),
-]
 PROMPTS = ["a", "b", "c", "d"]
 
 

@@ -90,7 +90,6 @@ def test_held_out_questions_are_never_trained_on(shares: Shares, aligned: bool) 
     assert asked.isdisjoint(builtin("questions").texts)
 
 
-@pytest.mark.xfail(strict=True, reason="a few forms can be filled to a held-out prompt; the drawers do not redraw it")
 def test_what_is_reported_on_is_never_trained_on() -> None:
     held_out = [builtin(name, split).texts for name in REQUESTS for split in ("calibration", "test")]
     for shares in (BENIGN_ONLY, MALICIOUS_ONLY, DANGEROUS_LOOKING_ONLY, Shares(0, 0, 1, 0, 0, 1)):

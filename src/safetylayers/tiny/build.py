@@ -49,7 +49,7 @@ READING_COURSE = Course(
     "reading", READING, 40_000, 1_600, Schedule(2e-3, 100), topics=True, reply_only=False, shapes=LONG_SHAPES
 )
 ANSWERING_COURSE = Course("answering", ANSWERING, 60_000, 800, Schedule(1.5e-3, 50), saved_as="tiny-base")
-ALIGNMENT_COURSE = Course("alignment", ALIGNMENT, 30_000, 300, Schedule(5e-4, 30), aligned=True, saved_as="tiny")
+ALIGNMENT_COURSE = Course("alignment", ALIGNMENT, 30_000, 360, Schedule(7e-4, 30), aligned=True, saved_as="tiny")
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,14 @@ def malicious(rng: random.Random) -> str:
     return str(rng.choice(forms["openings"])).format(do=act, doing=acting)
 
 
+def everyday(rng: random.Random) -> str:
+    """Draw a harmless request with an opening that harmful ones have as well."""
+    do, doing, things = rng.choice(_yaml("everyday.yaml"))
+    thing = rng.choice(things)
+    opening = str(rng.choice(_yaml("malicious.yaml")["openings"]))
+    return opening.format(do=f"{do} {thing}", doing=f"{doing} {thing}")
+
+
 def fill(form: str, slots: Mapping[str, Sequence[str]], rng: random.Random) -> str:
     """Put a drawn value into every slot of a form; a slot named twice gets two values."""
     return _SLOT.sub(lambda match: str(rng.choice(slots[match[1]])), form)

@@ -24,11 +24,13 @@ class Shares:
     dangerous_looking: float
     malicious_forms: float
     malicious_public: float
+    everyday: float = 0
+    """Harmless requests with the openings of harmful ones, half of them from the built-in set's training split."""
 
 
 READING = Shares(0.34, 0.24, 0.14, 0.08, 0.08, 0.12)
 ANSWERING = Shares(0.54, 0.17, 0.10, 0.05, 0.05, 0.09)
-ALIGNMENT = Shares(0.24, 0.24, 0.16, 0.03, 0.10, 0.23)
+ALIGNMENT = Shares(0.20, 0.18, 0.14, 0.07, 0.10, 0.21, everyday=0.16)
 
 
 def course(
@@ -64,7 +66,12 @@ def _drawers(
         (lambda rng: comply(forms.dangerous_looking(rng), rng), shares.dangerous_looking),
         (lambda rng: answer_harmful(forms.malicious(rng), rng), shares.malicious_forms),
         (lambda rng: answer_harmful(rng.choice(malicious), rng), shares.malicious_public),
+        (lambda rng: comply(_everyday(rng), rng), shares.everyday),
     ]
+
+
+def _everyday(rng: random.Random) -> str:
+    return rng.choice(builtin("normal", "train").texts) if rng.random() < 0.5 else forms.everyday(rng)
 
 
 def _comply(request: str, rng: random.Random) -> Example:
