@@ -25,7 +25,7 @@ lint: .venv/installed
 	$(BIN)/lint-imports
 
 bench: .venv/installed
-	$(BIN)/python benchmarks/locate.py
+	$(BIN)/python benchmarks/coherence.py
 
 docs: .venv/installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group docs
