@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from safetylayers.errors import DataError, FrozenTensorError, NonFiniteLossError, UsageError
+from safetylayers.errors import DataError, FrozenTensorError, NonFiniteLossError, OutputError, UsageError
 from safetylayers.finetune import FinetuneResult, finetune, parse_method
+from safetylayers.finetune.data import IGNORED, encode
 from safetylayers.finetune.freezing import check_unmoved, fingerprint
 from safetylayers.models import ChatModel, projections
 from safetylayers.prompts import Example, ExampleSet
@@ -19,7 +20,8 @@ EXAMPLES = ExampleSet("toy", tuple(Example.of(f"Say {word}", f"{word}!") for wor
 
 def run(output: Path, method: str, model: ChatModel | None = None, **changes: object) -> FinetuneResult:
     settings: dict[str, object] = {"max_steps": 6, "batch_size": 2, "learning_rate": 1e-2, "lora_rank": 2, **changes}
-    return finetune(model or random_chat_model("Llama"), EXAMPLES, method=method, output=output, **settings)  # type: ignore[arg-type]
+    settings.setdefault("data", EXAMPLES)
+    return finetune(model or random_chat_model("Llama"), method=method, output=output, **settings)  # type: ignore[arg-type]
 
 
 def moved_layers(before: ChatModel, folder: Path) -> list[int]:
@@ -128,3 +130,88 @@ def test_settings_that_make_no_sense_are_usage_errors(tmp_path: Path) -> None:
         run(tmp_path, "full", learning_rate=float("nan"))
     with pytest.raises(DataError, match="nothing to learn"):
         run(tmp_path, "full", max_length=4)
+    for name, value in {
+        "max_steps": 0,
+        "batch_size": 0,
+        "lora_rank": 0,
+        "save_every": 0,
+        "epochs": float("nan"),
+    }.items():
+        with pytest.raises(UsageError, match="makes no sense"):
+            run(tmp_path, "full", **{name: value})
+    assert not list(tmp_path.iterdir())
+
+
+class AnyMap:
+    """A map of layers 1 to 2 for whatever model."""
+
+    range = (1, 2)
+
+    def check(self, model: ChatModel) -> None:
+        """Accept it."""
+
+
+@pytest.mark.parametrize("method", ["sppft", "sppft-lora"])
+@pytest.mark.parametrize("scope", ["projections", "layers"])
+def test_the_maps_layers_stay_and_the_rest_moves(tmp_path: Path, method: str, scope: str) -> None:
+    model = random_chat_model("Llama")
+    result = run(tmp_path, method, model, map=AnyMap(), scope=scope)
+    kept = ChatModel.load(tmp_path, device="cpu").model
+    assert result.frozen_names
+    assert all(torch.equal(model.model.get_parameter(n), kept.get_parameter(n)) for n in result.frozen_names)
+    assert moved_layers(model, tmp_path) == [0, 3]
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_a_checkpoint_that_a_kill_cut_short_is_passed_over(tmp_path: Path, method: str) -> None:
+    whole = run(tmp_path / "whole", method, save_every=2)
+
+    def die(done: int, total: int, what: str) -> None:
+        if done == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "killed", method, save_every=2, progress=die)
+    last = tmp_path / "killed" / "checkpoints" / "checkpoint-4"
+    (last / "trainer_state.json").unlink()
+    next(last.glob("*.safetensors")).write_bytes(b"")
+    resumed = run(tmp_path / "killed", method, save_every=2)
+    assert resumed.final_loss == whole.final_loss
+    first, second = (ChatModel.load(tmp_path / name, device="cpu") for name in ("whole", "killed"))
+    assert first.weights_hash == second.weights_hash
+
+
+def test_another_run_does_not_go_on_from_this_one(tmp_path: Path) -> None:
+    run(tmp_path, "full", save_every=2)
+    with pytest.raises(UsageError, match="method was full, is freeze:1-2"):
+        run(tmp_path, "freeze:1-2")
+    with pytest.raises(UsageError, match=r"learning_rate was 0\.01"):
+        run(tmp_path, "full", learning_rate=1e-3)
+    assert run(tmp_path, "freeze:1-2", resume=False).method == "freeze:1-2"
+    assert moved_layers(random_chat_model("Llama"), tmp_path) == [0, 3]
+
+
+@pytest.mark.parametrize("room", [20_000, 200_000])
+def test_a_full_disk_is_an_output_error(tmp_path: Path, room: int) -> None:
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
+    try:
+        with pytest.raises(OutputError, match="cannot be saved"):
+            run(tmp_path, "full", save_every=2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_what_the_length_limit_costs_is_counted(tmp_path: Path) -> None:
+    long = (Example.of("hi", "x" * 200), Example.of("y" * 200, "z"))
+    result = run(tmp_path, "full", data=ExampleSet("long", (*long, *EXAMPLES)), max_length=40)
+    assert (result.rows, result.truncated, result.left_out) == (9, 1, 1)
+
+
+def test_the_loss_is_on_the_reply_and_its_end_alone() -> None:
+    tokenizer = random_chat_model("Llama").tokenizer
+    (row,) = encode(ExampleSet("one", (Example.of("Hi", "Yes"),)), tokenizer, 64).rows
+    learnt = [label for label in row["labels"] if label != IGNORED]
+    assert tokenizer.decode(learnt) == "Yes<|end|>"
+    assert row["input_ids"][-len(learnt) :] == learnt

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,18 @@ from safetylayers.records import ProgressCallback
 
 
 def last_checkpoint(folder: Path) -> str | None:
-    """Return the newest checkpoint in a folder."""
-    from transformers.trainer_utils import get_last_checkpoint
+    """Return the newest complete checkpoint in a folder; one that a kill cut short is passed over."""
+    found = [path for path in folder.glob("checkpoint-*") if path.name[11:].isdigit() and _is_complete(path)]
+    return str(max(found, key=lambda path: int(path.name[11:]))) if found else None
 
-    found: str | None = get_last_checkpoint(str(folder)) if folder.is_dir() else None  # type: ignore[no-untyped-call]
-    return found
+
+def _is_complete(checkpoint: Path) -> bool:
+    """Whether the trainer's state is there and whole: it is what a trainer writes last."""
+    try:
+        json.loads((checkpoint / "trainer_state.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 class TellProgress(TrainerCallback):

@@ -37,7 +37,7 @@ tags: [safetylayers]
 | --- | --- |
 | base model | {source.model} ({source.model_hash[:12]}) |
 | held still | {held} |
-| data | {data}, {result.rows} rows |
+| data | {data}, {result.rows} rows; {result.truncated} cut short, {result.left_out} left out as too long |
 | steps, batch | {result.steps}, {result.batch_size} |
 | learning rate | {result.learning_rate:g} |
 | mean loss | {result.final_loss:.4f} |

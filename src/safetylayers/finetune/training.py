@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ from safetylayers.finetune.card import write_model_card
 from safetylayers.finetune.data import Collator, encode
 from safetylayers.finetune.freezing import ProveFrozen, Scope, check_unmoved, fingerprint, freeze_block
 from safetylayers.finetune.methods import Method, parse_method
+from safetylayers.finetune.plan import Plan, check_settings, claim
 from safetylayers.models import ChatModel
 from safetylayers.models.structure import linear_modules
 from safetylayers.prompts import ExampleSet
@@ -45,6 +45,11 @@ class FinetuneResult(Record):
     learning_rate: float
     final_loss: float = Field(allow_inf_nan=False)
     rows: int
+    """Examples that were learnt from."""
+    truncated: int
+    """Rows whose reply lost its end to `max_length`."""
+    left_out: int
+    """Examples whose request alone fills `max_length`."""
     provenance: Provenance
 
 
@@ -84,11 +89,12 @@ def finetune(
         lora_rank: of the adapters.
         save_every: steps between checkpoints.
         seed: of the order of the data and of new weights.
-        resume: go on from the last checkpoint in `output`, and return at once where the run is complete.
+        resume: go on from the last checkpoint in `output`, and return at once where the run is complete; without it,
+            an earlier run's checkpoints there are removed.
         progress: told of every step.
 
     Raises:
-        UsageError: the method needs a map, or a setting makes no sense.
+        UsageError: the method needs a map, a setting makes no sense, or `output` holds another run.
         WrongModelError: the map is another model's.
         DataError: there is nothing to learn from.
         NonFiniteLossError: the loss became NaN or infinite.
@@ -96,25 +102,30 @@ def finetune(
         OutputError: there is no room.
     """
     chosen = parse_method(method)
-    if not (math.isfinite(learning_rate) and learning_rate > 0):
-        raise UsageError(f"A learning rate of {learning_rate} makes no sense.", mend="Use one above 0, such as 1e-4.")
+    check_settings(learning_rate, epochs, max_steps, batch_size, lora_rank, save_every)
     source = model if isinstance(model, ChatModel) else ChatModel.load(model)
     block = _frozen_block(chosen, map, source)
-    if resume and (output / "result.json").exists():
-        return FinetuneResult.read(output / "result.json")
+    plan = Plan(
+        method=method, scope=scope, frozen_layers=block, learning_rate=learning_rate, epochs=epochs,
+        max_steps=max_steps, batch_size=batch_size, max_length=max_length, lora_rank=lora_rank, seed=seed,
+        model_hash=source.weights_hash, data_hash=data.content_hash,
+    )  # fmt: skip
     tuned = ChatModel(copy.deepcopy(source.model), source.tokenizer, name=source.name)
     tuned.model.config.use_cache = False
     frozen = freeze_block(tuned, *block, scope) if block else []
     proof = ProveFrozen(frozen)
     proof.before = fingerprint(tuned.model, frozen)
-    rows = encode(data, source.tokenizer, max_length)
+    encoded = encode(data, source.tokenizer, max_length)
+    claim(output, plan, resume=resume)  # after everything that a user may have got wrong
+    if (output / "result.json").exists():
+        return FinetuneResult.read(output / "result.json")
     trained: Any = _with_adapters(tuned, block, lora_rank, seed) if chosen.lora else tuned.model
     callbacks: list[Any] = [StopAtNaN(output / "checkpoints")]
     callbacks += [TellProgress(progress, f"fine-tuning, {method}")] if progress else []
     # With adapters, frozen tensors live under other names while training: they are compared after the merge.
     callbacks += [] if chosen.lora else [proof]
     trainer = _trainer(
-        trained, rows, Collator(source.tokenizer.pad_token_id or 0), output / "checkpoints", callbacks,
+        trained, encoded.rows, Collator(source.tokenizer.pad_token_id or 0), output / "checkpoints", callbacks,
         learning_rate=learning_rate, num_train_epochs=epochs, max_steps=max_steps or -1,
         per_device_train_batch_size=batch_size, save_steps=save_every, seed=seed,
     )  # fmt: skip
@@ -127,7 +138,7 @@ def finetune(
     result = FinetuneResult(
         method=method, scope=scope, frozen_layers=block, frozen_count=len(frozen), frozen_names=tuple(frozen),
         steps=trainer.state.global_step, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate,
-        final_loss=loss, rows=len(rows),
+        final_loss=loss, rows=len(encoded.rows), truncated=encoded.truncated, left_out=encoded.left_out,
         provenance=Provenance(
             model=source.name, model_hash=source.weights_hash, data={data.name: data.content_hash}, seed=seed
         ),
@@ -191,13 +202,20 @@ def _trainer(
 
 
 def _run(trainer: Trainer, folder: Path, resume: bool) -> float:
-    """Train; return the mean loss."""
+    """Train; return the mean loss of all steps, those before an interruption included."""
+    from safetensors import SafetensorError
+
     last = last_checkpoint(folder) if resume else None
     try:
-        return float(trainer.train(resume_from_checkpoint=last).training_loss)
-    except OSError as error:
+        trainer.train(resume_from_checkpoint=last)
+        losses: list[float] = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+        return sum(losses) / len(losses)
+    except (OSError, SafetensorError, RuntimeError) as error:
+        # torch tells of a full disk by a RuntimeError of its archive writer.
+        if isinstance(error, RuntimeError) and not any(w in str(error) for w in ("inline_container", "StreamWriter")):
+            raise
         raise OutputError(
-            f"{folder}: the run cannot be saved ({error.strerror}).",
+            f"{folder}: the run cannot be saved ({getattr(error, 'strerror', None) or error}).",
             mend="Free some room and run the same command again: it goes on from the last checkpoint.",
         ) from error
     except ValueError as error:

@@ -1,0 +1,70 @@
+"""What a run was asked to do, kept beside its checkpoints, so that no other run goes on from them."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from pathlib import Path
+
+from safetylayers.errors import UsageError
+from safetylayers.records import Record
+
+PLAN = "plan.json"
+
+
+class Plan(Record):
+    """Everything that decides a run's weights."""
+
+    method: str
+    scope: str
+    frozen_layers: tuple[int, int] | None
+    learning_rate: float
+    epochs: float
+    max_steps: int | None
+    batch_size: int
+    max_length: int
+    lora_rank: int
+    seed: int
+    model_hash: str
+    data_hash: str
+
+
+def check_settings(
+    learning_rate: float, epochs: float, max_steps: int | None, batch_size: int, lora_rank: int, save_every: int
+) -> None:
+    """Refuse numbers that make no sense. Raises UsageError."""
+    for name, value, example in (("learning rate", learning_rate, "1e-4"), ("number of epochs", epochs, "3")):
+        if not (math.isfinite(value) and value > 0):
+            raise UsageError(f"A {name} of {value} makes no sense.", mend=f"Use one above 0, such as {example}.")
+    counts = {"max_steps": max_steps, "batch_size": batch_size, "lora_rank": lora_rank, "save_every": save_every}
+    for name, count in counts.items():
+        if count is not None and count < 1:
+            raise UsageError(f"{name} of {count} makes no sense.", mend="Use 1 or more.")
+
+
+def claim(output: Path, plan: Plan, *, resume: bool) -> None:
+    """Make a folder this run's.
+
+    Without `resume`, an earlier run's checkpoints and result are removed: their steps could pass for this run's.
+
+    Raises:
+        UsageError: it holds another run.
+        OutputError: it cannot be written to.
+    """
+    if not resume:
+        shutil.rmtree(output / "checkpoints", ignore_errors=True)
+        (output / "result.json").unlink(missing_ok=True)
+    elif (output / PLAN).exists():
+        _compare(output, Plan.read(output / PLAN), plan)
+    elif (output / "checkpoints").exists() or (output / "result.json").exists():
+        raise UsageError(f"{output}: holds another run, and does not say which.", mend="Choose another folder.")
+    plan.write(output / PLAN)
+
+
+def _compare(output: Path, old: Plan, new: Plan) -> None:
+    was, now = old.model_dump(), new.model_dump()
+    if changed := [f"{name} was {was[name]}, is {now[name]}" for name in was if was[name] != now[name]]:
+        raise UsageError(
+            f"{output}: holds another run ({'; '.join(changed)}).",
+            mend="Choose another folder, or run that one again as it was.",
+        )
