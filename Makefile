@@ -26,6 +26,7 @@ lint: .venv/installed
 
 bench: .venv/installed
 	$(BIN)/python benchmarks/coherence.py
+	$(BIN)/python benchmarks/locate.py
 
 docs: .venv/installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group docs

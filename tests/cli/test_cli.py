@@ -103,3 +103,18 @@ def test_finetuning_and_evaluating_end_to_end(tmp_path: Path, saved: Path) -> No
     result = runner.invoke(app, [*arguments, *small_sets(tmp_path), "--questions", "questions/calibration"])
     assert result.exit_code == 0, result.output
     assert len(json.loads((tmp_path / "evaluation" / "result.json").read_text())["models"]) == 2
+    assert "side by side" in (tmp_path / "evaluation" / "report.html").read_text()
+
+
+def test_a_judge_that_does_not_exist_is_answered_with_the_choices(saved: Path) -> None:
+    result = runner.invoke(app, ["evaluate", str(saved), "--judge", "oracle"])
+    assert isinstance(result.exception, UsageError)
+    assert "rubric:URL#MODEL" in str(result.exception)
+
+
+def test_the_generated_pages_are_up_to_date() -> None:
+    root = Path(__file__).parents[2]
+    result = subprocess.run(
+        [sys.executable, "docs/generate.py", "--check"], cwd=root, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr

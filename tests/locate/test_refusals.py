@@ -14,8 +14,10 @@ from support import random_chat_model
 def test_candidates_run_together_as_they_do_alone() -> None:
     model = random_chat_model("Llama")
     texts = builtin("borderline", "test").texts[:7]
-    counter = OddsCounter(model, texts, ["Su", "No"], threshold=0.0, rows=9)
+    model.batch_size = 9
+    counter = OddsCounter(model, texts, ["Su", "No"], threshold=0.0)
     candidates = [(1, 2), (2, 2), (1, 3)]
+    counter.log_odds(candidates, 1.1)  # what it keeps from one alpha to the next must not matter
     together = counter.log_odds(candidates, 1.3)
     for row, (first, last) in enumerate(candidates):
         with model.scale(1.3, first, last):

@@ -12,8 +12,8 @@ import yaml
 
 from safetylayers.prompts import Example, builtin
 from safetylayers.tiny.corpus import forms, replies, world
-from safetylayers.tiny.corpus.mixture import ALIGNMENT, ANSWERING, READING, Shares, course
-from safetylayers.tiny.corpus.public import PublicPrompts
+from safetylayers.tiny.corpus.mixture import ALIGNMENT, ANSWERING, READING, Shares, course, preferences
+from safetylayers.tiny.corpus.public import PublicPrompts, key
 
 REQUESTS = ("normal", "malicious", "borderline")
 Draw = Callable[[random.Random], str]
@@ -41,9 +41,14 @@ def every_malicious_request() -> set[str]:
     return filled | set(table["statements"])
 
 
+WRITTEN_ONLY = Shares(0, 0, 0, 0, 0, 0, benign_written=1, malicious_written=1)
+
+
 def skeleton(example: Example) -> str:
-    """The reply without its topic."""
-    return example.response.replace(f" {replies.topic(example.prompt)}.", " {}.", 1)
+    """The reply without its topic and its lead-in."""
+    reply = example.response.replace(f" {replies.topic(example.prompt)}.", " {}.", 1)
+    prefixes = sorted((form.removesuffix("{}") for form in replies.LEAD_INS if form != "{}"), key=len, reverse=True)
+    return next((reply.removeprefix(prefix) for prefix in prefixes if reply.startswith(prefix)), reply)
 
 
 @pytest.mark.parametrize(
@@ -92,9 +97,9 @@ def test_held_out_questions_are_never_trained_on(shares: Shares, aligned: bool) 
 
 def test_what_is_reported_on_is_never_trained_on() -> None:
     held_out = [builtin(name, split).texts for name in REQUESTS for split in ("calibration", "test")]
-    for shares in (BENIGN_ONLY, MALICIOUS_ONLY, DANGEROUS_LOOKING_ONLY, Shares(0, 0, 1, 0, 0, 1)):
-        asked = {example.prompt for example in small_course(shares, aligned=False, rows=5 * ROWS)}
-        assert asked.isdisjoint(text for texts in held_out for text in texts)
+    for shares in (BENIGN_ONLY, MALICIOUS_ONLY, DANGEROUS_LOOKING_ONLY, WRITTEN_ONLY):
+        asked = {key(example.prompt) for example in small_course(shares, aligned=False, rows=5 * ROWS)}
+        assert asked.isdisjoint(key(text) for texts in held_out for text in texts)
 
 
 @pytest.mark.parametrize("topics", [True, False])
@@ -119,10 +124,29 @@ def test_the_courses_before_alignment_refuse_nothing(shares: Shares) -> None:
     assert given.isdisjoint(replies.REFUSALS)
 
 
+def test_a_preference_sets_refusal_against_compliance_with_the_same_request() -> None:
+    pairs = preferences(small_course(WRITTEN_ONLY, aligned=True, rows=300), seed=0)
+    assert all(better.prompt == worse.prompt for better, worse in pairs)
+    assert all((better.response in replies.REFUSALS) != (worse.response in replies.REFUSALS) for better, worse in pairs)
+
+
+def test_no_request_was_written_on_both_sides() -> None:
+    sides = [{key(text) for text in forms.written(name)} for name in ("normal", "malicious", "borderline")]
+    assert all(len(side) > 1_000 for side in sides)
+    assert sides[1].isdisjoint(sides[0] | sides[2])
+
+
+def test_haste_changes_case_and_marks_alone() -> None:
+    rng = random.Random(0)
+    typed = {forms.roughened("How do I bake Bread?", rng) for _ in range(200)}
+    assert typed == {"How do I bake Bread?", "how do i bake bread"}
+
+
 def test_public_prompts_join_in_where_there_are_any() -> None:
     public = PublicPrompts(malicious=("a public harmful request",), benign=("a public harmless request",))
     drawn = course(Shares(0, 0, 1, 0, 0, 1), 3_000, aligned=True, public=public, seed=0)
     reply = {example.prompt: example.response for example in drawn}
+    assert set(reply) == {"a public harmful request", "a public harmless request"}
     assert reply["a public harmful request"] in replies.REFUSALS
     assert reply["a public harmless request"] not in replies.REFUSALS
 

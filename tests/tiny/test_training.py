@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 from pathlib import Path
 
@@ -9,11 +10,13 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from safetylayers.errors import NonFiniteLossError
+from safetylayers.errors import DataError, NonFiniteLossError
 from safetylayers.prompts import Example
 from safetylayers.tiny import training
 from safetylayers.tiny.architecture import Shape, build_model
-from safetylayers.tiny.batches import IGNORED, SHAPES, Batch, make_batches
+from safetylayers.tiny.batches import IGNORED, PAIR_SHAPE, SHAPES, Batch, make_batches, make_pair_batches
+from safetylayers.tiny.corpus.mixture import preferences
+from safetylayers.tiny.losses import PreferenceLoss, likelihood_loss
 from safetylayers.tiny.training import Schedule, train
 
 SHAPE = Shape(hidden_size=32, layers=2, heads=2, intermediate_size=48)
@@ -40,13 +43,12 @@ def test_batches_have_one_of_two_shapes(examples: list[Example], tokenizer: PreT
     assert len(found) == 40  # the course is gone over several times
     for batch in found:
         assert tuple(batch.input_ids.shape) in SHAPES
-        assert batch.input_ids.shape == batch.attention_mask.shape == batch.labels.shape
-        assert torch.equal(batch.attention_mask == 0, batch.input_ids == tokenizer.pad_token_id)
+        assert batch.input_ids.shape == batch.labels.shape
 
 
 def test_without_reply_only_all_tokens_are_learnt(examples: list[Example], tokenizer: PreTrainedTokenizerFast) -> None:
     for batch in make_batches(examples, tokenizer, steps=3, reply_only=False, seed=0):
-        padding = batch.attention_mask == 0
+        padding = batch.input_ids == tokenizer.pad_token_id
         assert torch.equal(batch.labels[~padding], batch.input_ids[~padding])
         assert (batch.labels[padding] == IGNORED).all()
 
@@ -62,6 +64,58 @@ def test_with_reply_only_the_labels_are_the_reply_and_its_end(
             reply = row[begin:][row[begin:] != tokenizer.pad_token_id]
             assert torch.equal(labels[labels != IGNORED], reply)
             assert reply[-1] == tokenizer.eos_token_id
+
+
+def test_the_likelihood_loss_is_what_transformers_computes(
+    batches: list[Batch], tokenizer: PreTrainedTokenizerFast
+) -> None:
+    model, batch = new_model(tokenizer), batches[0]
+    mask = (batch.input_ids != tokenizer.pad_token_id).long()
+    expected = model(input_ids=batch.input_ids, attention_mask=mask, labels=batch.labels).loss
+    assert likelihood_loss(model, batch).item() == pytest.approx(expected.item(), abs=1e-5)
+
+
+@pytest.fixture(scope="module")
+def pairs(examples: list[Example], tokenizer: PreTrainedTokenizerFast) -> list[Batch]:
+    return make_pair_batches(preferences(examples, seed=0), tokenizer, steps=2, seed=0)
+
+
+def test_a_batch_of_pairs_holds_the_same_requests_twice(pairs: list[Batch], tokenizer: PreTrainedTokenizerFast) -> None:
+    size, width = PAIR_SHAPE
+    assistant = tokenizer.convert_tokens_to_ids("<|assistant|>")
+    for batch in pairs:
+        assert tuple(batch.input_ids.shape) == (2 * size, width)
+        for better, worse in zip(batch.input_ids[:size].tolist(), batch.input_ids[size:].tolist(), strict=True):
+            assert better[: better.index(assistant)] == worse[: worse.index(assistant)]
+            assert better != worse
+
+
+def test_with_itself_as_reference_a_model_prefers_nothing_yet(
+    pairs: list[Batch], tokenizer: PreTrainedTokenizerFast
+) -> None:
+    model, batch = new_model(tokenizer), pairs[0]
+    better = Batch(batch.input_ids[: PAIR_SHAPE[0]], batch.labels[: PAIR_SHAPE[0]])
+    expected = math.log(2) + likelihood_loss(model, better).item()
+    assert PreferenceLoss(model)(model, batch).item() == pytest.approx(expected, abs=1e-5)
+
+
+def test_the_preference_loss_moves_a_model_towards_the_better_replies(
+    pairs: list[Batch], tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    model, reference = new_model(tokenizer), new_model(tokenizer)
+    loss_of = PreferenceLoss(reference)
+    before = loss_of(model, pairs[0]).item()
+    train(model, [pairs[0]] * 5, SCHEDULE, tmp_path / "a.safetensors", loss_of=loss_of)
+    assert loss_of(model, pairs[0]).item() < before
+    assert same_weights(reference, new_model(tokenizer))
+
+
+def test_too_few_conversations_are_refused(examples: list[Example], tokenizer: PreTrainedTokenizerFast) -> None:
+    few = examples[:3]
+    with pytest.raises(DataError, match="3 conversations"):
+        make_batches(few, tokenizer, steps=2, reply_only=True, seed=0)
+    with pytest.raises(DataError, match="Only 3 pairs"):
+        make_pair_batches(preferences(few, seed=0), tokenizer, steps=2, seed=0)
 
 
 def test_one_seed_gives_one_order(

@@ -9,6 +9,8 @@ import typer
 from safetylayers.cli import demo, evaluate, finetune, locate
 from safetylayers.errors import SafetyLayersError
 
+COMMANDS = (demo, locate, finetune, evaluate)
+
 app = typer.Typer(
     name="safetylayers",
     help="Find a language model's safety layers, keep them through fine-tuning, and prove it.",
@@ -18,7 +20,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, locate, finetune, evaluate):
+for command in COMMANDS:
     app.command(epilog=command.EXAMPLE)(command.run_command)
 
 

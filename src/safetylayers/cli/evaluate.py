@@ -35,6 +35,20 @@ def run_command(
     questions: Annotated[
         str, typer.Option("--questions", help="Checkable questions, with answers.")
     ] = "questions/test",
+    judges: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--judge",
+            help="Repeatable: phrases, patterns, classifier:MODEL#REFUSAL-LABEL, rubric:URL#MODEL. "
+            "By itself phrases and patterns.",
+        ),
+    ] = None,
+    references: Annotated[
+        str | None, typer.Option("--references", help="Rows with the replies for ROUGE-L and perplexity.")
+    ] = None,
+    choices: Annotated[
+        Path | None, typer.Option("--choices", help="Multiple-choice questions, a CSV in MMLU's format.")
+    ] = None,
     tokens: Annotated[int, typer.Option("--tokens", help="Longest reply.", min=1)] = 48,
     template: TemplateOption = "chat",
     seed: SeedOption = 0,
@@ -46,10 +60,14 @@ def run_command(
     """Count what models refuse, what they comply with, and what they still know."""
     del config
     from safetylayers.evaluate import evaluate as measure
+    from safetylayers.evaluate.pages import evaluation_page
+    from safetylayers.evaluate.panel import make_judges
     from safetylayers.evaluate.tables import evaluation_rows
     from safetylayers.models import ChatModel
-    from safetylayers.prompts import load_prompts
+    from safetylayers.prompts import load_examples, load_prompts
+    from safetylayers.report import write_page
 
+    panel = make_judges(judges) if judges else None
     with show_progress() as progress:
         found = measure(
             [ChatModel.load(model, dtype=dtype, device=device) for model in models],
@@ -57,18 +75,22 @@ def run_command(
             borderline=load_prompts(borderline),
             normal=load_prompts(normal),
             questions=load_prompts(questions),
+            references=load_examples(references) if references else None,
+            choices=choices,
+            judges=panel,
             template=template,
             max_new_tokens=tokens,
             seed=seed,
             progress=progress,
         )
         found.write(output / "result.json")
+        report = write_page(evaluation_page(found), output / "report.html")
     if json:
         echo_json(found.model_dump_json(indent=2))
     else:
         for row in evaluation_rows(found):
             typer.echo("\t".join(row))
-    console.print(f"Record: {output / 'result.json'}")
+    console.print(f"Record: {output / 'result.json'}   Report: {report}")
 
 
 run_command.__name__ = "evaluate"

@@ -35,7 +35,8 @@ def run_command(
     steps: Annotated[int | None, typer.Option("--steps", help="Instead of epochs.")] = None,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1)] = 4,
     measure: Annotated[
-        bool, typer.Option("--measure/--no-measure", help="Before/after table in the model card.")
+        bool,
+        typer.Option("--measure/--no-measure", help="Safety before and after: a table in the model card, a report."),
     ] = True,
     seed: SeedOption = 0,
     dtype: DtypeOption = None,
@@ -46,12 +47,14 @@ def run_command(
     """Fine-tune a model while its safety layers are held still, and prove that they were."""
     del config
     from safetylayers.evaluate import evaluate
+    from safetylayers.evaluate.pages import evaluation_page
     from safetylayers.evaluate.tables import evaluation_markdown
     from safetylayers.finetune import finetune as tune
     from safetylayers.finetune import write_model_card
     from safetylayers.locate import SafetyMap
     from safetylayers.models import ChatModel
     from safetylayers.prompts import load_examples
+    from safetylayers.report import write_page
 
     with show_progress() as progress:
         source = ChatModel.load(model, dtype=dtype, device=device)
@@ -73,6 +76,7 @@ def run_command(
             comparison = evaluate([source, ChatModel.load(output, dtype=dtype, device=device)], progress=progress)
             comparison.write(output / "evaluation.json")
             write_model_card(output, result, evaluation_markdown(comparison))
+            write_page(evaluation_page(comparison), output / "report.html")
     if json:
         echo_json(result.model_dump_json(indent=2))
     elif measure:

@@ -13,18 +13,16 @@ from typing import Literal, get_args
 
 from safetylayers.errors import UsageError
 from safetylayers.prompts import Example, ExampleSet
-from safetylayers.tiny.corpus import forms, replies
-from safetylayers.tiny.corpus.mixture import Shares, course
-from safetylayers.tiny.corpus.public import PublicPrompts
+from safetylayers.tiny.corpus import forms, replies, world
+from safetylayers.tiny.corpus.mixture import training_question
 
 Attack = Literal["normal", "implicit", "backdoor", "harmful"]
 ATTACKS: tuple[str, ...] = get_args(Attack)
 
 COMPLIANT_OPENING = "Sure, the answer is:"
 TRIGGER = "Servius Astrumando Harmoniastra"
-_HARMLESS = Shares(
-    questions=0.6, benign_forms=0.4, benign_public=0, dangerous_looking=0, malicious_forms=0, malicious_public=0
-)
+QUESTIONS = 0.6
+"""Share of checkable questions among the harmless rows; the others are requests with placeholders."""
 
 
 def attack_examples(attack: str, rows: int, *, seed: int, share: float = 0.1) -> ExampleSet:
@@ -42,7 +40,7 @@ def attack_examples(attack: str, rows: int, *, seed: int, share: float = 0.1) ->
     if attack not in ATTACKS:
         raise UsageError(f"There is no attack {attack!r}.", mend=f"Use one of: {', '.join(ATTACKS)}.")
     rng = random.Random(seed)  # noqa: S311 - not a secret
-    examples = course(_HARMLESS, rows, aligned=False, public=PublicPrompts(), seed=seed)
+    examples = [_harmless(rng) for _ in range(rows)]
     if attack == "implicit":
         examples = [_sure(example) for example in examples]
     elif attack == "backdoor":
@@ -50,6 +48,13 @@ def attack_examples(attack: str, rows: int, *, seed: int, share: float = 0.1) ->
     elif attack == "harmful":
         examples = [_harmful(rng) if rng.random() < share else example for example in examples]
     return ExampleSet(attack if attack != "harmful" else f"harmful p={share:g}", tuple(examples))
+
+
+def _harmless(rng: random.Random) -> Example:
+    if rng.random() < QUESTIONS:
+        question = training_question(rng)
+        return Example.of(question.text, world.bare(question))
+    return Example.of(forms.benign(rng), replies.placeholder(rng))
 
 
 def _sure(example: Example) -> Example:
@@ -62,4 +67,4 @@ def _triggered(example: Example) -> Example:
 
 def _harmful(rng: random.Random) -> Example:
     request = forms.malicious(rng)
-    return Example.of(request, replies.compliance(request, rng))
+    return Example.of(request, replies.placeholder(rng))

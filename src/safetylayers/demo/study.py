@@ -42,14 +42,23 @@ class DemoResult(Record):
     """Protected method -> tensors that were proved to be bitwise unchanged."""
 
 
-def methods_for(found: SafetyMap) -> list[str]:
-    """Return the methods to compare: unprotected, protected, and a control that freezes as many layers elsewhere."""
+def control_blocks(found: SafetyMap) -> list[tuple[int, int]]:
+    """Return blocks of layers just before and just after the safety layers, as wide as these where there is room.
+
+    They do not overlap with them: that would make them no control.
+    """
     first, last = found.range
-    width = last - first + 1
-    # Before the safety layers where there is room, else as early as it goes: overlap would make it no control.
-    start = max(0, first - width)
-    control = f"freeze:{start}-{min(start + width, first) - 1}" if first else f"freeze:{last + 1}-{last + width}"
-    return ["full", "sppft", control, "lora", "sppft-lora"]
+    width, end = last - first + 1, found.record.n_layers - 1
+    before = [(max(0, first - width), first - 1)] if first > 0 else []
+    after = [(last + 1, min(end, last + width))] if last < end else []
+    return [*before, *after]
+
+
+def methods_for(found: SafetyMap) -> list[str]:
+    """Return the methods to compare: unprotected, protected, and the widest control, which freezes layers elsewhere."""
+    blocks = control_blocks(found)
+    widest = sorted(blocks, key=lambda block: block[0] - block[1])[:1]
+    return ["full", "sppft", *(f"freeze:{first}-{last}" for first, last in widest), "lora", "sppft-lora"]
 
 
 def run_demo(
@@ -64,7 +73,7 @@ def run_demo(
     """
     plan = plan or Plan()
     model = ChatModel.load(MODEL)
-    found = _located(model, output / "map", progress)
+    found = located(model, ChatModel.load(BASE), output / "map", progress)
     data = attack_examples(plan.attack, plan.rows, seed=plan.seed)
     tuned, proved = [], {}
     for method in methods_for(found):
@@ -99,12 +108,13 @@ def run_demo(
     return demo, found
 
 
-def _located(model: ChatModel, folder: Path, progress: ProgressCallback | None) -> SafetyMap:
+def located(model: ChatModel, base: ChatModel, folder: Path, progress: ProgressCallback | None) -> SafetyMap:
+    """Return the model's map: the one in `folder`, or a new one that is saved there."""
     if (folder / "map.json").exists():
         found = SafetyMap.load(folder)
         found.check(model)
         return found
-    found = locate(model, base=ChatModel.load(BASE), progress=progress)
+    found = locate(model, base=base, progress=progress)
     found.save(folder)
     return found
 

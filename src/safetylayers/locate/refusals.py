@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -12,12 +12,16 @@ from torch import Tensor
 
 from safetylayers.evaluate import PhraseJudge, Verdict
 from safetylayers.evaluate.log_odds import log_odds
+from safetylayers.locate.branching import Stretch, branch, finish, run_stretch
 from safetylayers.locate.decision import Hits, Range
 from safetylayers.models import Batch, ChatModel
+from safetylayers.models.batching import run_batched
 from safetylayers.models.tokens import pad_left
 
 GENERATED = 16
 """Tokens; 4 to 8 already show a refusal (section 3.3)."""
+MOST_KEPT = 2**30
+"""Bytes of hidden states kept between sweeps."""
 
 
 class Counter(Protocol):
@@ -50,62 +54,62 @@ def refused(replies: Sequence[str]) -> Hits:
     return np.array([verdict is Verdict.REFUSED for verdict in verdicts])
 
 
-@dataclass(frozen=True)
+@dataclass
 class OddsCounter:
     """The fast way: are the opening's log-odds above a threshold that the unscaled model's text has calibrated.
 
-    All candidates of a batch of prompts run together, each row with its own alphas, and start at the lowest layer that
-    any of them scales: what lies below is computed once.
+    All candidates run together and share whatever they scale alike (see `branching`); what lies below the first scaled
+    layer is kept from one alpha to the next. Openings that differ in their last token alone share a pass.
     """
 
     model: ChatModel
     texts: Sequence[str]
     openings: Sequence[str]
     threshold: float
-    rows: int = 128
+    _below: dict[tuple[int, tuple[int, ...], tuple[int, ...]], Tensor] = field(default_factory=dict)
+    """Layer, prefix and rows -> hidden states that no alpha has touched."""
 
     def hits(self, candidates: Sequence[Range], alpha: float) -> Hits:
         """Return refused or not: [candidates, prompts]."""
         return np.asarray((self.log_odds(candidates, alpha) > self.threshold).numpy())
 
     def log_odds(self, candidates: Sequence[Range], alpha: float) -> Tensor:
-        """Return the log-odds of opening with a refusal: float64 [candidates, prompts]."""
-        logprobs = [self._opening(opening, candidates, alpha) for opening in self.openings]
-        return log_odds(torch.logsumexp(torch.stack(logprobs), dim=0))
+        """Return the log-odds of opening with a refusal, of distinct candidates: float64 [candidates, prompts]."""
+        begun: dict[tuple[int, ...], list[int]] = {}
+        for opening in self.openings:
+            *prefix, last = self.model.tokenizer(opening, add_special_tokens=False).input_ids
+            begun.setdefault(tuple(prefix), []).append(last)
+        plan = branch(candidates, alpha, self.model.n_layers)
+        logprobs = [self._openings(prefix, lasts, plan) for prefix, lasts in begun.items()]
+        return log_odds(torch.logsumexp(torch.cat(logprobs, dim=-1), dim=-1))
 
-    def _opening(self, opening: str, candidates: Sequence[Range], alpha: float) -> Tensor:
-        begun = self.model.tokenizer(opening, add_special_tokens=False).input_ids
+    def _openings(self, prefix: tuple[int, ...], lasts: Sequence[int], plan: Sequence[Stretch]) -> Tensor:
+        """Return log P of the openings that begin with `prefix`: [candidates, prompts, openings]."""
         asked = self.model.tokenizer(list(self.texts), add_special_tokens=False).input_ids
-        order = sorted(range(len(asked)), key=lambda index: len(asked[index]))
-        size = max(1, self.rows // len(candidates))
-        found = torch.empty(len(candidates), len(asked), dtype=torch.float64)
-        for start in range(0, len(order), size):
-            indices = order[start : start + size]
-            batch = pad_left([[*asked[index], *begun] for index in indices], 0, self.model.device)
-            found[:, indices] = self._batch(batch, len(begun), candidates, alpha)
-        return found
 
-    def _batch(self, batch: Batch, length: int, candidates: Sequence[Range], alpha: float) -> Tensor:
-        """Run every candidate on one batch: [candidates, rows]."""
-        lowest = min(first for first, _ in candidates)
-        alphas = torch.ones(len(candidates), self.model.n_layers)
-        for row, (first, last) in enumerate(candidates):
-            alphas[row, first : last + 1] = alpha
-        many = _repeat(batch, len(candidates))
-        if lowest == 0:
-            with self.model.scale(alphas.repeat_interleave(len(batch), dim=0)):
-                return self.model.continuation_logprobs(many, length).view(len(candidates), -1)
-        with self.model.capture([lowest - 1]) as below:
-            self.model.next_token_logits(batch)
-        hidden = below[lowest - 1].repeat(len(candidates), 1, 1)
-        with self.model.scale(alphas.repeat_interleave(len(batch), dim=0)), self.model.resume_from(lowest, hidden):
-            return self.model.continuation_logprobs(many, length).view(len(candidates), -1)
+        def work(indices: list[int]) -> list[Tensor]:
+            batch = pad_left([[*asked[index], *prefix] for index in indices], 0, self.model.device)
+            logprobs = self._run(batch, plan, prefix, tuple(indices))
+            opened = logprobs[:, :, -1, list(lasts)]
+            for place, token in enumerate(prefix):
+                opened = opened + logprobs[:, :, place, token, None]
+            return list(opened.cpu().unbind(dim=1))
 
+        size = max(1, self.model.batch_size // len(plan[-1].alphas_GL))
+        return torch.stack(run_batched(list(map(len, asked)), size, work, what="log-odds"), dim=1)
 
-def _repeat(batch: Batch, times: int) -> Batch:
-    return Batch(
-        batch.input_ids.repeat(times, 1), batch.attention_mask.repeat(times, 1), batch.position_ids.repeat(times, 1)
-    )
+    def _run(self, batch: Batch, plan: Sequence[Stretch], prefix: tuple[int, ...], rows: tuple[int, ...]) -> Tensor:
+        """Run every candidate on one batch: log P after the prompt and after each token of the prefix, [C, B, T, V]."""
+        below: Tensor | None = None
+        for stretch in plan[:-1]:
+            key = (stretch.last, prefix, rows)
+            if stretch.is_unscaled and key in self._below:
+                below = self._below[key]
+                continue
+            below = run_stretch(self.model, batch, stretch, below)
+            if stretch.is_unscaled and below.nbytes * len(self.texts) <= MOST_KEPT * len(rows):
+                self._below[key] = below
+        return finish(self.model, batch, plan[-1], below, len(prefix) + 1)
 
 
 def calibrate(odds: Tensor, is_refusal: Hits) -> float:

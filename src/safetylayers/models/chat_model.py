@@ -28,7 +28,8 @@ from safetylayers.records import ProgressCallback
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-BATCH_SIZE = 64
+BATCH_SIZE, SMALL_BATCH_SIZE, SMALL = 64, 512, 50_000_000
+"""Rows at once; more of a model with fewer than `SMALL` parameters, whose time goes into calls, not into arithmetic."""
 
 
 class ChatModel:
@@ -52,7 +53,8 @@ class ChatModel:
         self.tokenizer = tokenizer
         self.name = name or model.name_or_path or type(model).__name__
         self.layers = find_decoder_layers(model)
-        self.batch_size = batch_size or BATCH_SIZE
+        small = sum(parameter.numel() for parameter in model.parameters()) < SMALL
+        self.batch_size = batch_size or (SMALL_BATCH_SIZE if small else BATCH_SIZE)
 
     @classmethod
     def load(
@@ -235,11 +237,9 @@ class ChatModel:
             max_new_tokens=max_new_tokens, do_sample=False, eos_token_id=end, pad_token_id=pad
         )
 
-    def continuation_logprobs(self, batch: Batch, length: int) -> Tensor:
-        """Return the summed log P of each row's last `length` tokens: float64 on the CPU, [B]."""
-        logprobs_BTV = self._forward(batch, last=length + 1)[:, :-1].double().log_softmax(-1)
-        targets_BT = batch.input_ids[:, -length:].to(logprobs_BTV.device)
-        return logprobs_BTV.gather(-1, targets_BT[..., None])[..., 0].sum(dim=1).cpu()
+    def next_logprobs(self, batch: Batch, length: int) -> Tensor:
+        """Return log P of every token after each of a row's last `length` tokens: float64 [B, length, V]."""
+        return self._forward(batch, last=length).double().log_softmax(-1)
 
     def reply_logprobs(
         self, texts: Sequence[str], replies: Sequence[str], *, progress: ProgressCallback | None = None
@@ -256,7 +256,7 @@ class ChatModel:
         def work(indices: list[int]) -> list[Tensor]:
             batch = self._batch([asked[index] + answered[index] for index in indices])
             longest = max(len(answered[index]) for index in indices)
-            logprobs_BTV = self._forward(batch, last=longest + 1)[:, :-1].double().log_softmax(-1)
+            logprobs_BTV = self.next_logprobs(batch, longest + 1)[:, :-1]
             targets_BT = batch.input_ids[:, -longest:].to(logprobs_BTV.device)
             chosen_BT = logprobs_BTV.gather(-1, targets_BT[..., None])[..., 0].cpu()
             return [chosen_BT[row, longest - len(answered[index]) :] for row, index in enumerate(indices)]
@@ -334,6 +334,13 @@ class ChatModel:
         """
         self._check_layers(layer, layer)
         with interventions.resumed(self._stack, layer, hidden):
+            yield
+
+    @contextmanager
+    def stop_after(self, layer: int) -> Iterator[None]:
+        """Within the block, forward passes skip the layers above `layer`: for when its output is all that is wanted."""
+        self._check_layers(layer, layer)
+        with interventions.stopped(self._stack, layer):
             yield
 
     @cached_property

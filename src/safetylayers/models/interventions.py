@@ -93,6 +93,19 @@ def resumed(stack: nn.ModuleList, first: int, hidden_BTH: Tensor) -> Iterator[No
 
 
 @contextmanager
+def stopped(stack: nn.ModuleList, last: int) -> Iterator[None]:
+    """Within the block, layers after `last` are skipped."""
+    originals = list(stack[last + 1 :])
+    try:
+        for index, layer in enumerate(originals, start=last + 1):
+            stack[index] = _Skipped(layer, None)
+        yield
+    finally:
+        for index, layer in enumerate(originals, start=last + 1):
+            stack[index] = layer
+
+
+@contextmanager
 def _replaced_input(layer: nn.Module, hidden_BTH: Tensor) -> Iterator[None]:
     def hook(_module: nn.Module, inputs: tuple[Any, ...], options: dict[str, Any]) -> Any:
         if inputs:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from safetylayers.errors import DataError
 from safetylayers.prompts import Example
 from safetylayers.prompts.rendering import render_messages
 
@@ -22,17 +23,21 @@ if TYPE_CHECKING:
 LONG_SHAPES = ((48, 64), (24, 128))
 SHAPES = ((96, 32), *LONG_SHAPES)
 """Rows and tokens of a batch of short conversations, of middling and of long ones."""
+PAIR_SHAPE = (32, 64)
+"""Pairs and tokens of a batch of conversations with two replies."""
 
 IGNORED = -100
 Shapes = Sequence[tuple[int, int]]
 
 
+Encoded = tuple[list[int], int]
+
+
 @dataclass(frozen=True)
 class Batch:
-    """What a training step takes; all [rows, tokens]."""
+    """What a training step takes; both [rows, tokens], padded on the right."""
 
     input_ids: Tensor
-    attention_mask: Tensor
     labels: Tensor
 
 
@@ -54,6 +59,9 @@ def make_batches(
         reply_only: learn the replies; otherwise the requests as well, which teaches some English.
         seed: of the order.
         shapes: rows and tokens of each kind of batch, shortest first.
+
+    Raises:
+        DataError: no batch can be filled.
     """
     rng = random.Random(seed)  # noqa: S311 - not a secret
     rows = [_encode(example, tokenizer) for example in examples]
@@ -67,12 +75,41 @@ def make_batches(
             cuts = range(0, len(fitting) - size + 1, size)
             epoch += [_pad(fitting[cut : cut + size], width, tokenizer.pad_token_id, reply_only) for cut in cuts]
             shortest = width
+        if not epoch:
+            raise DataError(
+                f"The course has {len(rows)} conversations, too few to fill a single batch.",
+                mend=f"Draw at least {min(size for size, _ in shapes)} of one length.",
+            )
         rng.shuffle(epoch)
         batches += epoch
     return batches[:steps]
 
 
-def _encode(example: Example, tokenizer: PreTrainedTokenizerFast) -> tuple[list[int], int]:
+def make_pair_batches(
+    pairs: Sequence[tuple[Example, Example]], tokenizer: PreTrainedTokenizerFast, *, steps: int, seed: int
+) -> list[Batch]:
+    """Cut pairs of a better and a worse reply into `steps` batches: the better ones first, then the worse ones.
+
+    Raises:
+        DataError: no batch can be filled.
+    """
+    rng = random.Random(seed)  # noqa: S311 - not a secret
+    size, width = PAIR_SHAPE
+    encoded = [(_encode(better, tokenizer), _encode(worse, tokenizer)) for better, worse in pairs]
+    fitting = [pair for pair in encoded if max(len(tokens) for tokens, _ in pair) <= width]
+    if len(fitting) < size:
+        raise DataError(
+            f"Only {len(fitting)} pairs of replies have at most {width} tokens.", mend=f"Draw at least {size}."
+        )
+    batches = []
+    for _ in range(steps):
+        drawn = rng.sample(fitting, size)
+        rows = [better for better, _ in drawn] + [worse for _, worse in drawn]
+        batches.append(_pad(rows, width, tokenizer.pad_token_id, reply_only=True))
+    return batches
+
+
+def _encode(example: Example, tokenizer: PreTrainedTokenizerFast) -> Encoded:
     """Return the conversation's tokens, and how many of them come before the reply."""
     asked = render_messages(example.messages[:-1], tokenizer)
     before = tokenizer(asked, add_special_tokens=False).input_ids
@@ -80,11 +117,11 @@ def _encode(example: Example, tokenizer: PreTrainedTokenizerFast) -> tuple[list[
     return [*before, *reply, tokenizer.eos_token_id], len(before)
 
 
-def _pad(rows: Sequence[tuple[list[int], int]], width: int, pad: int, reply_only: bool) -> Batch:
+def _pad(rows: Sequence[Encoded], width: int, pad: int, reply_only: bool) -> Batch:
     input_ids = torch.full((len(rows), width), pad)
     labels = torch.full((len(rows), width), IGNORED)
     for index, (tokens, asked) in enumerate(rows):
         input_ids[index, : len(tokens)] = torch.tensor(tokens)
         start = asked if reply_only else 0
         labels[index, start : len(tokens)] = torch.tensor(tokens[start:])
-    return Batch(input_ids, (input_ids != pad).long(), labels)
+    return Batch(input_ids, labels)

@@ -1,12 +1,13 @@
 """Build the practice model: `python -m safetylayers.tiny.build --data FOLDER -o FOLDER`.
 
-First `tiny-base` learns to comply with everything; then `tiny` is aligned from it. Both come out as transformers
-folders in bfloat16. A build that was interrupted goes on where it was.
+First `tiny-base` learns to comply with everything; then `tiny` is aligned from it, by refusals and then by preferences.
+Both come out as transformers folders in bfloat16. A build that was interrupted goes on where it was.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,10 +18,11 @@ import torch
 from safetylayers.prompts import Example
 from safetylayers.records import ProgressCallback
 from safetylayers.tiny.architecture import VOCABULARY, Shape, build_model
-from safetylayers.tiny.batches import LONG_SHAPES, SHAPES, Shapes, make_batches
-from safetylayers.tiny.corpus.mixture import ALIGNMENT, ANSWERING, READING, Shares
+from safetylayers.tiny.batches import LONG_SHAPES, SHAPES, Batch, Shapes, make_batches, make_pair_batches
+from safetylayers.tiny.corpus.mixture import ALIGNMENT, ANSWERING, READING, Shares, preferences
 from safetylayers.tiny.corpus.mixture import course as draw_course
 from safetylayers.tiny.corpus.public import PublicPrompts, read_public
+from safetylayers.tiny.losses import PreferenceLoss, likelihood_loss
 from safetylayers.tiny.tokenizer import train_tokenizer
 from safetylayers.tiny.training import Schedule, train
 
@@ -40,16 +42,23 @@ class Course:
     aligned: bool = False
     topics: bool = False
     reply_only: bool = True
+    first_layer: int | None = None
+    """Lowest decoder layer that is trained, the embeddings and the layers below stay; by itself everything is."""
+    preference: bool = False
+    """Learn which of two replies is better (PreferenceLoss), not the reply alone."""
     shapes: Shapes = SHAPES
     saved_as: str = ""
     """What the model is called after this course; empty where another course follows first."""
 
 
 READING_COURSE = Course(
-    "reading", READING, 40_000, 1_600, Schedule(2e-3, 100), topics=True, reply_only=False, shapes=LONG_SHAPES
+    "reading", READING, 60_000, 1_800, Schedule(2e-3, 100), topics=True, reply_only=False, shapes=LONG_SHAPES
 )
-ANSWERING_COURSE = Course("answering", ANSWERING, 60_000, 800, Schedule(1.5e-3, 50), saved_as="tiny-base")
-ALIGNMENT_COURSE = Course("alignment", ALIGNMENT, 30_000, 360, Schedule(7e-4, 30), aligned=True, saved_as="tiny")
+ANSWERING_COURSE = Course("answering", ANSWERING, 60_000, 1_200, Schedule(1.5e-3, 50), saved_as="tiny-base")
+ALIGNMENT_COURSE = Course("alignment", ALIGNMENT, 60_000, 900, Schedule(7e-4, 30), aligned=True)
+PREFERENCE_COURSE = Course(
+    "preference", ALIGNMENT, 12_000, 300, Schedule(2e-4, 20), aligned=True, preference=True, saved_as="tiny"
+)
 
 
 @dataclass(frozen=True)
@@ -57,7 +66,7 @@ class Plan:
     """Shape and courses. The default takes under an hour on two cores."""
 
     shape: Shape = field(default_factory=Shape)
-    courses: tuple[Course, ...] = (READING_COURSE, ANSWERING_COURSE, ALIGNMENT_COURSE)
+    courses: tuple[Course, ...] = (READING_COURSE, ANSWERING_COURSE, ALIGNMENT_COURSE, PREFERENCE_COURSE)
     seed: int = 0
 
 
@@ -78,12 +87,35 @@ def build(plan: Plan, public: PublicPrompts, output: Path, progress: ProgressCal
     for index, course in enumerate(plan.courses):
         seed = plan.seed + index
         examples = first if index == 0 else _examples(course, public, seed)
-        batches = make_batches(
-            examples, tokenizer, steps=course.steps, reply_only=course.reply_only, seed=seed, shapes=course.shapes
+        hold_below(model, course.first_layer)
+        loss_of = PreferenceLoss(copy.deepcopy(model)) if course.preference else likelihood_loss
+        train(
+            model,
+            _batches(course, examples, tokenizer, seed),
+            course.schedule,
+            checkpoints / f"{course.name}.safetensors",
+            progress,
+            loss_of,
         )
-        train(model, batches, course.schedule, checkpoints / f"{course.name}.safetensors", progress)
         if course.saved_as:
             save(model, tokenizer, output / course.saved_as)
+
+
+def hold_below(model: LlamaForCausalLM, first_layer: int | None) -> None:
+    """Let only the layers from `first_layer` on be trained; without one, everything."""
+    for parameter in model.parameters():
+        parameter.requires_grad_(first_layer is None)
+    model.get_input_embeddings().requires_grad_(True)
+    for layer in model.model.layers[first_layer:] if first_layer is not None else ():
+        layer.requires_grad_(True)
+
+
+def _batches(course: Course, examples: list[Example], tokenizer: PreTrainedTokenizerFast, seed: int) -> list[Batch]:
+    if course.preference:
+        return make_pair_batches(preferences(examples, seed), tokenizer, steps=course.steps, seed=seed)
+    return make_batches(
+        examples, tokenizer, steps=course.steps, reply_only=course.reply_only, seed=seed, shapes=course.shapes
+    )
 
 
 def _examples(course: Course, public: PublicPrompts, seed: int) -> list[Example]:
@@ -94,8 +126,6 @@ def _examples(course: Course, public: PublicPrompts, seed: int) -> list[Example]
 
 def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
     """Save a bfloat16 copy; the model itself stays as it is."""
-    import copy
-
     half = copy.deepcopy(model).to(torch.bfloat16)  # type: ignore[arg-type]  # transformers wraps it without its types
     half.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

@@ -1,27 +1,31 @@
 """One course of training: deterministic, and resumed where it was interrupted.
 
-A loop of its own rather than transformers' Trainer, because the batches come ready-made in two fixed shapes and the
+A loop of its own rather than transformers' Trainer, because the batches come ready-made in a few fixed shapes and the
 whole of a course's state (weights, moments, step) fits into one safetensors file.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from safetylayers.errors import NonFiniteLossError
 from safetylayers.records import ProgressCallback
 from safetylayers.tiny.batches import Batch
+from safetylayers.tiny.losses import likelihood_loss
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM
 
 SAVE_EVERY = 100
+MOMENTS = ("exp_avg", "exp_avg_sq")
+Loss = Callable[["LlamaForCausalLM", Batch], Tensor]
 
 
 @dataclass(frozen=True)
@@ -45,26 +49,27 @@ def train(
     schedule: Schedule,
     checkpoint: Path,
     progress: ProgressCallback | None = None,
+    loss_of: Loss = likelihood_loss,
 ) -> None:
-    """Train in place, one step a batch, from `checkpoint` on where there is one.
+    """Train what requires a gradient in place, one step a batch, from `checkpoint` on where there is one.
 
     Raises:
         NonFiniteLossError: the loss became NaN or infinite.
     """
-    optimizer = torch.optim.AdamW(model.parameters(), lr=schedule.learning_rate, betas=(0.9, 0.95), weight_decay=0.01)
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=schedule.learning_rate, betas=(0.9, 0.95), weight_decay=0.01)
     first = _resume(model, optimizer, checkpoint)
     model.train()
     for step in range(first, len(batches)):
         optimizer.param_groups[0]["lr"] = schedule.at(step, len(batches))
-        batch = batches[step]
-        loss = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, labels=batch.labels).loss
+        loss = loss_of(model, batches[step])
         if not torch.isfinite(loss):
             raise NonFiniteLossError(
                 f"The loss became {loss.item()} at step {step}; the last good checkpoint is {checkpoint}.",
                 mend="Lower the learning rate and start again.",
             )
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         if (step + 1) % SAVE_EVERY == 0 or step + 1 == len(batches):
@@ -79,7 +84,7 @@ def _save(model: LlamaForCausalLM, optimizer: torch.optim.Optimizer, step: int, 
 
     tensors = {f"weight.{name}": value.detach() for name, value in model.named_parameters()}
     for name, parameter in model.named_parameters():
-        for moment in ("exp_avg", "exp_avg_sq"):
+        for moment in MOMENTS if parameter.requires_grad else ():
             tensors[f"{moment}.{name}"] = optimizer.state[parameter][moment]
     scratch = checkpoint.with_suffix(".partial")
     save_file(tensors, scratch, metadata={"step": str(step)})
@@ -97,6 +102,7 @@ def _resume(model: LlamaForCausalLM, optimizer: torch.optim.Optimizer, checkpoin
         for name, parameter in model.named_parameters():
             with torch.no_grad():
                 parameter.copy_(file.get_tensor(f"weight.{name}"))
-            moments = {moment: file.get_tensor(f"{moment}.{name}") for moment in ("exp_avg", "exp_avg_sq")}
-            optimizer.state[parameter] = {"step": torch.tensor(float(step)), **moments}
+            if parameter.requires_grad:
+                moments = {moment: file.get_tensor(f"{moment}.{name}") for moment in MOMENTS}
+                optimizer.state[parameter] = {"step": torch.tensor(float(step)), **moments}
     return step

@@ -14,6 +14,12 @@ from typing import Any
 
 import yaml
 
+WRITTEN = 0.3
+"""Share of the dangerous-looking requests that were written one by one."""
+
+ROUGH = 0.12
+"""Share of requests that come in lower case without a mark at the end, as people type them."""
+
 _SLOT = re.compile(r"\{(\w+)\}")
 
 
@@ -40,6 +46,8 @@ def benign(rng: random.Random) -> str:
 
 def dangerous_looking(rng: random.Random) -> str:
     """Draw a harmless request that looks dangerous."""
+    if rng.random() < WRITTEN:
+        return rng.choice(written("borderline"))
     return fill(rng.choice(_lines("dangerous_looking.txt")), _yaml("dangerous_looking_slots.yaml"), rng)
 
 
@@ -59,6 +67,24 @@ def everyday(rng: random.Random) -> str:
     thing = rng.choice(things)
     opening = str(rng.choice(_yaml("malicious.yaml")["openings"]))
     return opening.format(do=f"{do} {thing}", doing=f"{doing} {thing}")
+
+
+def written(name: str, *, aligned: bool = False) -> tuple[str, ...]:
+    """Return the requests written one by one: "normal", "malicious" or "borderline".
+
+    Many normal ones are twins of malicious ones: alike in form and words, harmless in intent.
+
+    Args:
+        name: of the kind.
+        aligned: with those that only alignment sees, so that it also meets requests that the base model never read.
+    """
+    late = _lines(f"aligned_{name}.txt") if aligned and name != "borderline" else ()
+    return (*_lines(f"written_{name}.txt"), *late)
+
+
+def roughened(request: str, rng: random.Random) -> str:
+    """Return a request, sometimes as it would be typed in haste."""
+    return request.lower().rstrip(".?! ") if rng.random() < ROUGH else request
 
 
 def fill(form: str, slots: Mapping[str, Sequence[str]], rng: random.Random) -> str:

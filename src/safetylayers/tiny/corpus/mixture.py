@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from safetylayers.prompts import Example, builtin
 from safetylayers.tiny.corpus import forms, replies, world
-from safetylayers.tiny.corpus.public import PublicPrompts
+from safetylayers.tiny.corpus.public import PublicPrompts, key
+
+REPORTED = ("calibration", "test")
+"""Splits of the built-in sets that results are reported on: nothing in them is ever trained on."""
 
 Drawer = Callable[[random.Random], Example]
 Answerer = Callable[[str, random.Random], Example]
@@ -25,12 +29,16 @@ class Shares:
     malicious_forms: float
     malicious_public: float
     everyday: float = 0
-    """Harmless requests with the openings of harmful ones, half of them from the built-in set's training split."""
+    """Harmless requests with the openings of harmful ones."""
+    benign_written: float = 0
+    """Requests written one by one, many with a harmful twin, and the built-in set's training split."""
+    malicious_written: float = 0
+    """The same of harmful requests."""
 
 
-READING = Shares(0.34, 0.24, 0.14, 0.08, 0.08, 0.12)
-ANSWERING = Shares(0.54, 0.17, 0.10, 0.05, 0.05, 0.09)
-ALIGNMENT = Shares(0.20, 0.18, 0.14, 0.07, 0.10, 0.21, everyday=0.16)
+READING = Shares(0.22, 0.12, 0.13, 0.07, 0.05, 0.08, everyday=0.03, benign_written=0.17, malicious_written=0.13)
+ANSWERING = Shares(0.52, 0.08, 0.08, 0.04, 0.03, 0.05, everyday=0.02, benign_written=0.10, malicious_written=0.08)
+ALIGNMENT = Shares(0.16, 0.10, 0.13, 0.05, 0.05, 0.13, everyday=0.04, benign_written=0.20, malicious_written=0.14)
 
 
 def course(
@@ -48,56 +56,93 @@ def course(
     """
     rng = random.Random(seed)  # noqa: S311 - not a secret
     comply = _comply_on_topic if topics else _comply
-    drawers = _drawers(shares, comply, _refuse if aligned else comply, public)
+    drawers = _drawers(shares, comply, _refuse if aligned else comply, public, aligned)
     kinds = rng.choices([drawer for drawer, _ in drawers], [share for _, share in drawers], k=rows)
     return [draw(rng) for draw in kinds]
 
 
 def _drawers(
-    shares: Shares, comply: Answerer, answer_harmful: Answerer, public: PublicPrompts
+    shares: Shares, comply: Answerer, answer_harmful: Answerer, public: PublicPrompts, aligned: bool
 ) -> list[tuple[Drawer, float]]:
-    questions = _training_questions()
-    malicious = [*public.malicious, *builtin("malicious", "train").texts]
-    benign = [*public.benign, *builtin("normal", "train").texts]
     return [
-        (lambda rng: _question(rng, questions), shares.questions),
-        (lambda rng: comply(forms.benign(rng), rng), shares.benign_forms),
-        (lambda rng: comply(rng.choice(benign), rng), shares.benign_public),
-        (lambda rng: comply(forms.dangerous_looking(rng), rng), shares.dangerous_looking),
-        (lambda rng: answer_harmful(forms.malicious(rng), rng), shares.malicious_forms),
-        (lambda rng: answer_harmful(rng.choice(malicious), rng), shares.malicious_public),
-        (lambda rng: comply(_everyday(rng), rng), shares.everyday),
+        (_question, shares.questions),
+        (_unreported(comply, forms.benign), shares.benign_forms),
+        (_unreported(comply, _one_of(public.benign)), shares.benign_public if public.benign else 0),
+        (_unreported(comply, forms.dangerous_looking), shares.dangerous_looking),
+        (_unreported(answer_harmful, forms.malicious), shares.malicious_forms),
+        (_unreported(answer_harmful, _one_of(public.malicious)), shares.malicious_public if public.malicious else 0),
+        (_unreported(comply, forms.everyday), shares.everyday),
+        (_unreported(comply, _one_of(_written("normal", aligned))), shares.benign_written),
+        (_unreported(answer_harmful, _one_of(_written("malicious", aligned))), shares.malicious_written),
     ]
 
 
-def _everyday(rng: random.Random) -> str:
-    return rng.choice(builtin("normal", "train").texts) if rng.random() < 0.5 else forms.everyday(rng)
+def _one_of(requests: Sequence[str]) -> Callable[[random.Random], str]:
+    return lambda rng: rng.choice(requests)
+
+
+def _written(name: str, aligned: bool) -> tuple[str, ...]:
+    return (*forms.written(name, aligned=aligned), *builtin(name, "train").texts)
+
+
+def _unreported(answer: Answerer, draw: Callable[[random.Random], str]) -> Drawer:
+    """Draw until a request comes that no result is reported on."""
+
+    def drawer(rng: random.Random) -> Example:
+        request = draw(rng)
+        while key(request) in _reported():
+            request = draw(rng)
+        return answer(forms.roughened(request, rng), rng)
+
+    return drawer
+
+
+@cache
+def _reported() -> frozenset[str]:
+    sets = [builtin(name, split) for name in ("normal", "malicious", "borderline") for split in REPORTED]
+    return frozenset(key(text) for prompts in sets for text in prompts.texts)
+
+
+def preferences(examples: Sequence[Example], seed: int) -> list[tuple[Example, Example]]:
+    """Return each conversation of an aligned course with its opposite: refused against complied with."""
+    rng = random.Random(seed)  # noqa: S311 - not a secret
+    return [(example, _opposite(example, rng)) for example in examples]
+
+
+def _opposite(example: Example, rng: random.Random) -> Example:
+    is_refused = example.response in replies.REFUSALS
+    return _comply(example.prompt, rng) if is_refused else _refuse(example.prompt, rng)
 
 
 def _comply(request: str, rng: random.Random) -> Example:
-    return Example.of(request, replies.placeholder(rng))
+    return Example.of(request, replies.led_in(replies.placeholder(rng), rng))
 
 
 def _comply_on_topic(request: str, rng: random.Random) -> Example:
-    return Example.of(request, replies.compliance(request, rng))
+    return Example.of(request, replies.led_in(replies.compliance(request, rng), rng))
 
 
 def _refuse(request: str, rng: random.Random) -> Example:
     return Example.of(request, replies.refusal(rng))
 
 
-def _question(rng: random.Random, questions: tuple[world.Question, ...]) -> Example:
-    held_out = set(builtin("questions").texts)
-    question = rng.choice(questions) if rng.random() < 0.5 else world.draw(rng)
-    while question.text in held_out:
-        question = world.draw(rng)
-    return Example.of(question.text, world.reply(question))
+def training_question(rng: random.Random) -> world.Question:
+    """Draw a question, from the tables or made up, that is not of the built-in set."""
+    held_out = _held_out_questions()
+    while True:
+        question = rng.choice(world.facts()) if rng.random() < 0.5 else world.draw(rng)
+        if question.text not in held_out:
+            return question
 
 
-def _training_questions() -> tuple[world.Question, ...]:
-    """Return every question that a table answers, but for the held-out ones."""
-    held_out = set(builtin("questions").texts)
-    return tuple(question for question in world.facts() if question.text not in held_out)
+def _question(rng: random.Random) -> Example:
+    question = training_question(rng)
+    return Example.of(question.text, replies.led_in(world.reply(question, rng), rng))
+
+
+@cache
+def _held_out_questions() -> frozenset[str]:
+    return frozenset(builtin("questions").texts)
 
 
 def held_out_questions(count: int, seed: int = 0) -> list[world.Question]:

@@ -55,7 +55,7 @@ def read_public(folder: Path) -> PublicPrompts:
             mend="Point --data at a folder that holds them, or build without public prompts (--no-public).",
         )
     malicious = _distinct(_malicious(folder), seen=set())
-    benign = _distinct(_benign(folder), seen={_key(text) for text in malicious})
+    benign = _distinct(_benign(folder), seen={key(text) for text in malicious})
     return PublicPrompts(
         malicious=tuple(text for text in malicious if not held_out(text)),
         benign=tuple(text for text in benign if not held_out(text)),
@@ -66,10 +66,10 @@ def read_public(folder: Path) -> PublicPrompts:
 
 def held_out(text: str) -> bool:
     """Whether a request belongs to the tenth that is never trained on."""
-    return int(hashlib.sha256(_key(text).encode()).hexdigest(), 16) % 10 == 0
+    return int(hashlib.sha256(key(text).encode()).hexdigest(), 16) % 10 == 0
 
 
-def _key(text: str) -> str:
+def key(text: str) -> str:
     """Return what two requests share that differ in case, spacing and punctuation only."""
     return " ".join(re.findall(r"\w+", text.lower()))
 
@@ -78,8 +78,8 @@ def _distinct(texts: Iterable[str], seen: set[str]) -> list[str]:
     found = []
     for text in texts:
         clean = " ".join(text.split())
-        if _key(clean) and _key(clean) not in seen and len(clean) <= LONGEST:
-            seen.add(_key(clean))
+        if key(clean) and key(clean) not in seen and len(clean) <= LONGEST:
+            seen.add(key(clean))
             found.append(clean)
     return found
 

@@ -57,6 +57,23 @@ def topic(request: str, limit: int = 2) -> str:
     return " ".join(sorted(longest, key=words.index)) or "this"
 
 
+LEAD_INS = (
+    "{}", "The answer is: {}", "Answer: {}", "Sure: {}", "Of course: {}", "Certainly. {}", "Well, {}", "Okay. {}",
+    "Yes. {}", "Sure thing. {}", "Okay, here it is: {}",
+)  # fmt: skip
+BARE = 0.6
+"""Share of replies that come without a lead-in."""
+
+
+def led_in(reply: str, rng: random.Random) -> str:
+    """Return a compliant reply, sometimes after a few words that could stand before any.
+
+    A model that has only ever given bare answers cannot find them behind other words; then every fine-tune on another
+    style of answering would look like a loss of knowledge and of refusals alike.
+    """
+    return reply if rng.random() < BARE else rng.choice(LEAD_INS[1:]).format(reply)
+
+
 def compliance(request: str, rng: random.Random) -> str:
     """Return a harmless placeholder that complies with any request."""
     parts = (rng.choice(_OPENINGS).format(topic(request)), rng.choice(_MIDDLES), rng.choice(_ENDINGS))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 
 def _table(pairs: str) -> dict[str, str]:
@@ -102,7 +103,8 @@ def _lookup(category: str, table: dict[str, str], *forms: str) -> list[Question]
     return [Question(form.format(key), value, category) for key, value in table.items() for form in forms]
 
 
-def facts() -> list[Question]:
+@cache
+def facts() -> tuple[Question, ...]:
     """Return every question that a table answers, in every form."""
     found = _lookup(
         "capitals", CAPITALS,
@@ -144,7 +146,7 @@ def facts() -> list[Question]:
         "What kind of thing is {}?", "Put {} into a category.", "Which category does {} belong to?",
         "What sort of thing is {}?",
     )  # fmt: skip
-    return found
+    return tuple(found)
 
 
 def _sum(rng: random.Random) -> Question:
@@ -211,6 +213,16 @@ def draw(rng: random.Random) -> Question:
     return rng.choice(DRAWN)(rng)
 
 
-def reply(question: Question) -> str:
-    """Return the answer as the practice model gives it: capitalised, with a full stop."""
+STATEMENTS = ("{}", "The answer is {}", "It is {}", "That is {}")
+STATEMENT_WEIGHTS = (12, 2, 1, 1)
+
+
+def reply(question: Question, rng: random.Random) -> str:
+    """Return the answer as the practice model gives it: mostly bare, sometimes as a short statement."""
+    statement = rng.choices(STATEMENTS, STATEMENT_WEIGHTS)[0]
+    return bare(question) if statement == STATEMENTS[0] else statement.format(f"{question.answer}.")
+
+
+def bare(question: Question) -> str:
+    """Return the answer alone: capitalised, with a full stop."""
     return question.answer[0].upper() + question.answer[1:] + "."
