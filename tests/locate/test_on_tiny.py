@@ -29,6 +29,10 @@ def test_its_probes_tell_held_out_prompts_apart(found: SafetyMap) -> None:
     assert all(found.record.probes[layer].auroc > 0.9 for layer in range(first, last + 1))
 
 
+def test_the_faithful_mode_finds_the_same_range(found: SafetyMap) -> None:
+    assert locate(ChatModel.load("tiny"), mode="faithful").range == found.range
+
+
 def test_the_base_model_has_no_safety_layers() -> None:
     verdict = locate(ChatModel.load("tiny-base"))
     assert not verdict.found

@@ -73,6 +73,7 @@ def test_an_exception_inside_an_intervention_still_undoes_it(llama: ChatModel) -
         llama.patch(1, torch.zeros(3, llama.hidden_size)),
         llama.resume_from(2, hidden),
         llama.resume_from(0, hidden),
+        llama.stop_after(1),
     ):
         inside = before
         with pytest.raises(KeyboardInterrupt), intervention:  # noqa: PT012 - the block is what is tested

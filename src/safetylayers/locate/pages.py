@@ -107,7 +107,8 @@ def _sweeps(record: MapRecord) -> list[Part]:
         ),
         Paragraph(
             f"Refusals of {record.upper_sweep.total} borderline prompts with the range's attention and MLP projections "
-            f"multiplied by {record.alpha}. Strengths tried: {tried}. 95 % bootstrap intervals over prompts: "
+            f"multiplied by {record.alpha}, counted by {record.counted}. Strengths tried: {tried}. "
+            "95 % bootstrap intervals over prompts: "
             + "; ".join(intervals)
             + ". Counted on generated text: "
             + ", ".join(f"[{candidate}] {count}" for candidate, count in record.confirmed.items())

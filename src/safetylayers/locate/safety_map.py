@@ -59,6 +59,8 @@ class MapRecord(Record):
     """The upper-bound sweep at every alpha that was tried."""
     upper_sweep: Sweep | None = None
     lower_sweep: Sweep | None = None
+    counted: Literal["log-odds", "text"] | None = None
+    """How the sweeps' refusals were counted; text where the log-odds could not be confirmed by it."""
     confirmed: dict[str, int] = Field(default_factory=dict)
     """Candidate ("6-9") -> refusals by generated text: the chosen range and its runner-up."""
     openings: tuple[str, ...] = ()

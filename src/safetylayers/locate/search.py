@@ -39,9 +39,12 @@ ENOUGH_DEVIATION = 17 / 721
 """Standard deviation of a sweep's refusal rates at which alpha is strong enough: 15 to 20 of 721 prompts."""
 FEWEST_PROMPTS = 10
 STEP = 0.05
-STEPS = 10
+STEPS = 6
+"""In each direction: at 1.5 the paper's models write gibberish."""
 SATURATED = 0.6
-"""With more of the borderline prompts refused already, scaling up has little left to show: alpha goes down instead."""
+"""With more of the borderline prompts refused already, scaling up has little left to show: alpha goes down first."""
+MOST_APART = 0.05
+"""Share of the prompts by which counts from log-odds and from text may differ."""
 
 
 @dataclass(frozen=True)
@@ -185,51 +188,100 @@ class _Search:
         """Find alpha and both bounds; return what the map has to say of them."""
         texts = self._render(borderline)
         by_text = TextCounter(self.model, texts)
-        counter: Counter = by_text
         if self.mode == "default":
-            counter = OddsCounter(self.model, texts, unscaled.openings, unscaled.threshold)
-        onset, smoothing = record.gap.onset, record.gap.smoothing
+            by_odds = OddsCounter(self.model, texts, unscaled.openings, unscaled.threshold)
+            decision = self._decide(record.gap, unscaled, by_odds)
+            on_text = decision.count_best(by_text)
+            if decision.is_confirmed(on_text):
+                return decision.findings("log-odds", on_text, self.model.n_layers, self.seed)
+            self._tell(2, "log-odds and text disagree")
+        decision = self._decide(record.gap, unscaled, by_text)
+        return decision.findings("text", decision.count_best(by_text), self.model.n_layers, self.seed)
+
+    def _decide(self, gap: Gap, unscaled: _Unscaled, counter: Counter) -> _Decision:
         self._tell(2, "sweeping the upper bound")
-        uppers = upper_candidates(onset, smoothing, self.model.n_layers)
-        tried = self._search_alpha(counter, uppers, bool(unscaled.borderline.mean() > SATURATED))
-        upper, upper_hits = tried[-1]
+        uppers = upper_candidates(gap.onset, gap.smoothing, self.model.n_layers)
+        tried, best = self._search_alpha(counter, uppers, bool(unscaled.borderline.mean() > SATURATED))
+        upper, upper_hits = tried[best]
         self._tell(3, "sweeping the lower bound")
-        lowers = lower_candidates(onset, uppers[upper.chosen][1])
+        lowers = lower_candidates(gap.onset, uppers[upper.chosen][1])
         lower_hits = counter.hits(lowers, upper.alpha)
-        lower = make_sweep(lowers, lower_hits, upper.alpha)
-        first, last = lowers[lower.chosen]
+        return _Decision(
+            upper=upper,
+            upper_hits=upper_hits,
+            lower=make_sweep(lowers, lower_hits, upper.alpha),
+            lower_hits=lower_hits,
+            tried=tuple(sweep for sweep, _ in tried),
+        )
+
+    def _search_alpha(
+        self, counter: Counter, candidates: list[Range], saturated: bool
+    ) -> tuple[list[tuple[Sweep, Hits]], int]:
+        """Sweep at growing strength, up and then down, until the counts differ enough.
+
+        Returns:
+            All sweeps, and the index of the one to decide on: the first that differs enough, else the one that differs
+            most.
+        """
+        tried: list[tuple[Sweep, Hits]] = []
+        deviations: list[float] = []
+        for sign in (-1, 1) if saturated else (1, -1):
+            for step in range(1, STEPS + 1):
+                alpha = round(1 + sign * step * STEP, 2)
+                hits = counter.hits(candidates, alpha)
+                tried.append((make_sweep(candidates, hits, alpha), hits))
+                deviations.append(float(hits.mean(axis=1).std()))
+                if deviations[-1] >= ENOUGH_DEVIATION:
+                    return tried, len(tried) - 1
+        return tried, int(np.argmax(deviations))
+
+
+@dataclass(frozen=True)
+class _Decision:
+    """Both sweeps, and the strengths that were tried for them."""
+
+    upper: Sweep
+    upper_hits: Hits
+    lower: Sweep
+    lower_hits: Hits
+    tried: tuple[Sweep, ...]
+
+    def findings(self, counted: str, on_text: dict[Range, int], layers: int, seed: int) -> dict[str, object]:
+        """Return what the map has to say of them."""
+        first, last = self.lower.candidates[self.lower.chosen]
+        alpha = self.upper.alpha
         return {
             "first": first,
             "last": last,
-            "alpha": upper.alpha,
-            "first_interval": bound_interval(lowers, lower_hits, upper.alpha, 0, self.seed),
-            "last_interval": bound_interval(uppers, upper_hits, upper.alpha, 1, self.seed),
-            "alpha_search": tuple(sweep for sweep, _ in tried),
-            "upper_sweep": upper,
-            "lower_sweep": lower,
-            "confirmed": self._confirm(lower, by_text),
-            "verdict": f"Safety layers {first} to {last} of 0 to {self.model.n_layers - 1}.",
+            "alpha": alpha,
+            "first_interval": bound_interval(list(self.lower.candidates), self.lower_hits, alpha, 0, seed),
+            "last_interval": bound_interval(list(self.upper.candidates), self.upper_hits, alpha, 1, seed),
+            "alpha_search": self.tried,
+            "upper_sweep": self.upper,
+            "lower_sweep": self.lower,
+            "counted": counted,
+            "confirmed": {f"{a}-{b}": count for (a, b), count in on_text.items()},
+            "verdict": f"Safety layers {first} to {last} of 0 to {layers - 1}.",
         }
 
-    def _search_alpha(self, counter: Counter, candidates: list[Range], down: bool) -> list[tuple[Sweep, Hits]]:
-        """Sweep at growing strength until the counts differ enough; the last sweep is the one to decide on."""
-        tried: list[tuple[Sweep, Hits]] = []
-        for step in range(1, STEPS + 1):
-            alpha = round(1 - step * STEP if down else 1 + step * STEP, 2)
-            hits = counter.hits(candidates, alpha)
-            tried.append((make_sweep(candidates, hits, alpha), hits))
-            if hits.mean(axis=1).std() >= ENOUGH_DEVIATION:
-                break
-        return tried
-
-    def _confirm(self, sweep: Sweep, by_text: TextCounter) -> dict[str, int]:
+    def count_best(self, by_text: TextCounter) -> dict[Range, int]:
         """Count the chosen range and its runner-up on generated text."""
-        others = [index for index in range(len(sweep.candidates)) if index != sweep.chosen]
-        sign = 1 if sweep.alpha > 1 else -1
-        runner_up = sorted(others, key=lambda index: -sign * sweep.counts[index])[:1]
-        ranges = [sweep.candidates[index] for index in [sweep.chosen, *runner_up]]
-        hits = by_text.hits(ranges, sweep.alpha)
-        return {f"{first}-{last}": int(row.sum()) for (first, last), row in zip(ranges, hits, strict=True)}
+        ranges = [self.lower.candidates[index] for index in self._best_two()]
+        hits = by_text.hits(ranges, self.lower.alpha)
+        return {found: int(row.sum()) for found, row in zip(ranges, hits, strict=True)}
+
+    def is_confirmed(self, on_text: dict[Range, int]) -> bool:
+        """Whether text counts about as many refusals, and does not put the runner-up first."""
+        counts = list(on_text.values())
+        swept = [self.lower.counts[index] for index in self._best_two()]
+        near = all(abs(a - b) <= MOST_APART * self.lower.total for a, b in zip(counts, swept, strict=True))
+        sign = 1 if self.lower.alpha > 1 else -1
+        return near and (len(counts) < 2 or swept[0] == swept[1] or sign * (counts[0] - counts[1]) >= 0)
+
+    def _best_two(self) -> list[int]:
+        others = [index for index in range(len(self.lower.candidates)) if index != self.lower.chosen]
+        sign = 1 if self.lower.alpha > 1 else -1
+        return [self.lower.chosen, *sorted(others, key=lambda index: -sign * self.lower.counts[index])[:1]]
 
 
 def _why_none(record: MapRecord, unscaled: _Unscaled) -> str:
