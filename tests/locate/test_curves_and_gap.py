@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from safetylayers.locate.curves import drawn_curves, pair_angles, similarity_curves
-from safetylayers.locate.gap import LEAST_GROWTH, find_gap, rise
+from safetylayers.locate.gap import LEAST_GROWTH, find_gap, growth, rise
 
 
 def planted(layers: int = 10, opens: int = 4, prompts: int = 40, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -68,6 +68,12 @@ def test_shuffled_labels_show_no_gap() -> None:
     assert not gap.opens
 
 
+def test_a_gap_that_is_there_from_the_first_layer_on_begins_there() -> None:
+    from_the_start = np.array([40.0, 42, 41, 41, 40, 41, 41, 42])
+    assert growth(from_the_start).max() == 42
+    assert rise(from_the_start) == (0, 0)
+
+
 def test_the_rule_weighs_growth_and_not_the_sign() -> None:
     below_zero = np.array([-30.0, -30, -29, -20, -10, -4, -3, -3])
-    assert rise(below_zero) == rise(below_zero + 50) == (3, 5)
+    assert rise(below_zero) == rise(below_zero - 50) == rise(below_zero + 30) == (3, 5)

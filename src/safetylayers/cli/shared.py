@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -106,7 +107,10 @@ def _quiet_libraries() -> Iterator[None]:
     before = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        yield
+        with warnings.catch_warnings():
+            # peft reads a name that transformers is about to rename; no user can mend it.
+            warnings.filterwarnings("ignore", message=".is_gradient_checkpointing", category=FutureWarning)
+            yield
     finally:
         logger.setLevel(before)
         transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]

@@ -54,7 +54,7 @@ class FullPlan:
     rows: int = 2_000
     steps: int = 120
     batch_size: int = 16
-    learning_rate: float = 4e-4
+    learning_rate: float = 2e-4
 
 
 class Case(Record):

@@ -24,7 +24,7 @@ class Plan:
     rows: int = 2_000
     steps: int = 120
     batch_size: int = 16
-    learning_rate: float = 4e-4
+    learning_rate: float = 2e-4
     seed: int = 0
 
 

@@ -1,14 +1,15 @@
 """Where the angular gap opens and where its growth first smooths out: a stated rule in place of the paper's eye.
 
-The rule looks at growth over the level of the early layers, not at the sign: where normal prompts differ more among
-themselves than from malicious ones the raw gap starts below zero.
+The rule looks at growth over a starting level, not at the sign: where normal prompts differ more among themselves than
+from malicious ones the raw gap starts below zero.
 
-1. Early level: the gap's mean over the first fifth of the layers (at least one).
-2. Growth at a layer: its gap less the early level, degrees. The peak is the largest growth.
+1. Starting level: zero, the gap before the first layer, since all prompts end in the same token; or the gap's mean over
+   the first fifth of the layers (at least one) where that is lower.
+2. Growth at a layer: its gap less the starting level, degrees. The peak is the largest growth.
 3. There is a gap if the peak reaches `LEAST_GROWTH` and exceeds the peaks of 99 % of label shufflings of the same
    prompts: growth that shuffled labels also show is noise.
 4. Onset: the first layer of the steepest rise, that is, of the unbroken run of layers up to the steepest one whose
-   increments reach `RISING` of the steepest increment.
+   increments reach `RISING` of the steepest increment. The first layer's increment is its growth.
 5. First smoothing: the first layer at or after the steepest one whose next increment falls below `RISING` of it.
 """
 
@@ -37,7 +38,7 @@ class Gap(Record):
     deviation: tuple[float, ...]
     """Standard deviation over bootstrap draws of prompts."""
     peak_growth: float
-    """Degrees over the early level."""
+    """Degrees over the starting level."""
     null_growth: float
     """Degrees that 99 % of label shufflings stay below."""
     onset: int
@@ -71,18 +72,18 @@ def find_gap(degrees_L: Floats, bootstrap_BL: Floats, shuffled_BL: Floats) -> Ga
 
 
 def growth(degrees: Floats) -> Floats:
-    """Return the gap over its early level; layers are the last axis."""
-    early = max(1, degrees.shape[-1] // 5)
-    return np.asarray(degrees - degrees[..., :early].mean(axis=-1, keepdims=True))
+    """Return the gap over its starting level; layers are the last axis."""
+    early = degrees[..., : max(1, degrees.shape[-1] // 5)].mean(axis=-1, keepdims=True)
+    return np.asarray(degrees - np.minimum(0, early))
 
 
 def rise(degrees_L: Floats | Sequence[float]) -> tuple[int, int]:
     """Return the onset and the first smoothing of a gap."""
-    increments = np.diff(np.asarray(degrees_L), prepend=degrees_L[0])
+    increments = np.diff(growth(np.asarray(degrees_L)), prepend=0)
     steepest = int(increments.argmax())
     least = RISING * increments[steepest]
     onset = steepest
-    while onset > 1 and increments[onset - 1] >= least:
+    while onset > 0 and increments[onset - 1] >= least:
         onset -= 1
     smoothing = steepest
     while smoothing + 1 < len(increments) and increments[smoothing + 1] >= least:

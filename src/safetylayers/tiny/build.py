@@ -42,8 +42,6 @@ class Course:
     aligned: bool = False
     topics: bool = False
     reply_only: bool = True
-    first_layer: int | None = None
-    """Lowest decoder layer that is trained, the embeddings and the layers below stay; by itself everything is."""
     preference: bool = False
     """Learn which of two replies is better (PreferenceLoss), not the reply alone."""
     shapes: Shapes = SHAPES
@@ -55,9 +53,9 @@ READING_COURSE = Course(
     "reading", READING, 60_000, 1_800, Schedule(2e-3, 100), topics=True, reply_only=False, shapes=LONG_SHAPES
 )
 ANSWERING_COURSE = Course("answering", ANSWERING, 60_000, 1_200, Schedule(1.5e-3, 50), saved_as="tiny-base")
-ALIGNMENT_COURSE = Course("alignment", ALIGNMENT, 60_000, 900, Schedule(7e-4, 30), aligned=True)
+ALIGNMENT_COURSE = Course("alignment", ALIGNMENT, 70_000, 1_000, Schedule(7e-4, 30), aligned=True)
 PREFERENCE_COURSE = Course(
-    "preference", ALIGNMENT, 12_000, 300, Schedule(2e-4, 20), aligned=True, preference=True, saved_as="tiny"
+    "preference", ALIGNMENT, 12_000, 150, Schedule(1e-4, 20), aligned=True, preference=True, saved_as="tiny"
 )
 
 
@@ -87,7 +85,6 @@ def build(plan: Plan, public: PublicPrompts, output: Path, progress: ProgressCal
     for index, course in enumerate(plan.courses):
         seed = plan.seed + index
         examples = first if index == 0 else _examples(course, public, seed)
-        hold_below(model, course.first_layer)
         loss_of = PreferenceLoss(copy.deepcopy(model)) if course.preference else likelihood_loss
         train(
             model,
@@ -99,15 +96,6 @@ def build(plan: Plan, public: PublicPrompts, output: Path, progress: ProgressCal
         )
         if course.saved_as:
             save(model, tokenizer, output / course.saved_as)
-
-
-def hold_below(model: LlamaForCausalLM, first_layer: int | None) -> None:
-    """Let only the layers from `first_layer` on be trained; without one, everything."""
-    for parameter in model.parameters():
-        parameter.requires_grad_(first_layer is None)
-    model.get_input_embeddings().requires_grad_(True)
-    for layer in model.model.layers[first_layer:] if first_layer is not None else ():
-        layer.requires_grad_(True)
 
 
 def _batches(course: Course, examples: list[Example], tokenizer: PreTrainedTokenizerFast, seed: int) -> list[Batch]:

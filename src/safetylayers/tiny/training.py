@@ -51,13 +51,12 @@ def train(
     progress: ProgressCallback | None = None,
     loss_of: Loss = likelihood_loss,
 ) -> None:
-    """Train what requires a gradient in place, one step a batch, from `checkpoint` on where there is one.
+    """Train in place, one step a batch, from `checkpoint` on where there is one.
 
     Raises:
         NonFiniteLossError: the loss became NaN or infinite.
     """
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=schedule.learning_rate, betas=(0.9, 0.95), weight_decay=0.01)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=schedule.learning_rate, betas=(0.9, 0.95), weight_decay=0.01)
     first = _resume(model, optimizer, checkpoint)
     model.train()
     for step in range(first, len(batches)):
@@ -69,7 +68,7 @@ def train(
                 mend="Lower the learning rate and start again.",
             )
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        torch.nn.utils.clip_grad_norm_(trained, 1.0)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         if (step + 1) % SAVE_EVERY == 0 or step + 1 == len(batches):
@@ -84,7 +83,7 @@ def _save(model: LlamaForCausalLM, optimizer: torch.optim.Optimizer, step: int, 
 
     tensors = {f"weight.{name}": value.detach() for name, value in model.named_parameters()}
     for name, parameter in model.named_parameters():
-        for moment in MOMENTS if parameter.requires_grad else ():
+        for moment in MOMENTS:
             tensors[f"{moment}.{name}"] = optimizer.state[parameter][moment]
     scratch = checkpoint.with_suffix(".partial")
     save_file(tensors, scratch, metadata={"step": str(step)})
@@ -102,7 +101,6 @@ def _resume(model: LlamaForCausalLM, optimizer: torch.optim.Optimizer, checkpoin
         for name, parameter in model.named_parameters():
             with torch.no_grad():
                 parameter.copy_(file.get_tensor(f"weight.{name}"))
-            if parameter.requires_grad:
-                moments = {moment: file.get_tensor(f"{moment}.{name}") for moment in MOMENTS}
-                optimizer.state[parameter] = {"step": torch.tensor(float(step)), **moments}
+            moments = {moment: file.get_tensor(f"{moment}.{name}") for moment in MOMENTS}
+            optimizer.state[parameter] = {"step": torch.tensor(float(step)), **moments}
     return step
