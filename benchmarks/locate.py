@@ -1,6 +1,6 @@
 """Times locating in the default mode against the faithful one, and compares what they decide.
 
-    python benchmarks/locate.py            about ten minutes on two cores
+    python benchmarks/locate.py            tiny, then a random Llama of 30 layers
     python benchmarks/locate.py --quick    tiny alone
 
 On tiny both modes run whole. A random model does not refuse, so on the random Llama (30 layers, 576 wide) the sweeps
