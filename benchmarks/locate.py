@@ -21,7 +21,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from safetylayers.locate import locate
 from safetylayers.locate.decision import Hits, Range, lower_candidates, make_sweep, upper_candidates
-from safetylayers.locate.refusals import GENERATED, OddsCounter, calibrate
+from safetylayers.locate.refusals import OddsCounter, calibrate
+from safetylayers.locate.search import GENERATED
 from safetylayers.models import ChatModel
 from safetylayers.prompts import builtin, render
 
@@ -72,7 +73,7 @@ class OpeningCounter:
 
     def unscaled(self) -> Hits:
         """Return which replies open so."""
-        replies = self.model.generate(self.texts, max_new_tokens=GENERATED)
+        replies = self.model.generate(self.texts, max_new_tokens=GENERATED["faithful"])
         return np.array([reply.startswith(self.opening) for reply in replies])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from itertools import pairwise
 from pathlib import Path
@@ -16,7 +17,8 @@ from safetylayers.tiny import training
 from safetylayers.tiny.architecture import Shape, build_model
 from safetylayers.tiny.batches import IGNORED, PAIR_SHAPE, SHAPES, Batch, make_batches, make_pair_batches
 from safetylayers.tiny.corpus.mixture import preferences
-from safetylayers.tiny.losses import PreferenceLoss, likelihood_loss
+from safetylayers.tiny.corpus.replies import REFUSALS
+from safetylayers.tiny.losses import DistillationLoss, PreferenceLoss, first_tokens, likelihood_loss
 from safetylayers.tiny.training import Schedule, train
 
 SHAPE = Shape(hidden_size=32, layers=2, heads=2, intermediate_size=48)
@@ -76,6 +78,54 @@ def test_the_likelihood_loss_is_what_transformers_computes(
 
 
 @pytest.fixture(scope="module")
+def distillation(tokenizer: PreTrainedTokenizerFast) -> DistillationLoss:
+    return DistillationLoss(first_tokens(REFUSALS, tokenizer))
+
+
+def test_where_no_teacher_has_judged_distillation_is_the_likelihood(
+    batches: list[Batch], tokenizer: PreTrainedTokenizerFast, distillation: DistillationLoss
+) -> None:
+    model = new_model(tokenizer)
+    assert batches[0].odds.isnan().all()
+    assert torch.equal(distillation(model, batches[0]), likelihood_loss(model, batches[0]))
+
+
+def test_distillation_adds_what_the_model_and_its_teacher_disagree_on(
+    batches: list[Batch], tokenizer: PreTrainedTokenizerFast, distillation: DistillationLoss
+) -> None:
+    model, batch = new_model(tokenizer), batches[0]
+    judged = dataclasses.replace(batch, odds=torch.full_like(batch.odds, -2.0))
+    first = (batch.labels != IGNORED).int().argmax(dim=1)
+    probabilities = model(batch.input_ids).logits[torch.arange(len(first)), first - 1].softmax(-1)
+    refuse = probabilities[:, distillation.begins].sum(-1)
+    teacher = 1 / (1 + math.exp(2))
+    expected = -(teacher * refuse.log() + (1 - teacher) * (1 - refuse).log()).mean()
+    added = distillation(model, judged) - likelihood_loss(model, batch)
+    assert added.item() == pytest.approx(expected.item(), abs=1e-5)
+
+
+def test_only_rows_with_odds_are_distilled(
+    batches: list[Batch], tokenizer: PreTrainedTokenizerFast, distillation: DistillationLoss
+) -> None:
+    model, batch = new_model(tokenizer), batches[0]
+    odds = torch.full_like(batch.odds, float("nan"))
+    odds[0] = 1.0
+    some = distillation(model, dataclasses.replace(batch, odds=odds)) - likelihood_loss(model, batch)
+    alone = Batch(batch.input_ids[:1], batch.labels[:1], odds[:1])
+    expected = distillation(model, alone) - likelihood_loss(model, alone)
+    assert some.item() == pytest.approx(expected.item(), abs=1e-5)
+
+
+def test_a_batch_keeps_each_rows_odds(examples: list[Example], tokenizer: PreTrainedTokenizerFast) -> None:
+    """Odds are the prompts' lengths here, so that they can be told from the rows."""
+    odds = [float(len(example.prompt)) for example in examples]
+    for batch in make_batches(examples, tokenizer, steps=4, reply_only=True, seed=0, odds=odds):
+        for row, labels, odd in zip(batch.input_ids, batch.labels, batch.odds.tolist(), strict=True):
+            asked = tokenizer.decode(row[: int((labels != IGNORED).int().argmax())], skip_special_tokens=True)
+            assert len(asked.strip()) == odd
+
+
+@pytest.fixture(scope="module")
 def pairs(examples: list[Example], tokenizer: PreTrainedTokenizerFast) -> list[Batch]:
     return make_pair_batches(preferences(examples, seed=0), tokenizer, steps=2, seed=0)
 
@@ -94,7 +144,8 @@ def test_with_itself_as_reference_a_model_prefers_nothing_yet(
     pairs: list[Batch], tokenizer: PreTrainedTokenizerFast
 ) -> None:
     model, batch = new_model(tokenizer), pairs[0]
-    better = Batch(batch.input_ids[: PAIR_SHAPE[0]], batch.labels[: PAIR_SHAPE[0]])
+    size = PAIR_SHAPE[0]
+    better = Batch(batch.input_ids[:size], batch.labels[:size], batch.odds[:size])
     expected = math.log(2) + likelihood_loss(model, better).item()
     assert PreferenceLoss(model)(model, batch).item() == pytest.approx(expected, abs=1e-5)
 

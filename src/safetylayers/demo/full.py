@@ -56,6 +56,11 @@ class FullPlan:
     batch_size: int = 16
     learning_rate: float = 2e-4
 
+    @property
+    def folder(self) -> str:
+        """Where cases of this strength are kept: with another one, none of them is taken for done."""
+        return f"{self.rows}-rows-{self.steps}-steps-of-{self.batch_size}-at-{self.learning_rate:g}"
+
 
 class Case(Record):
     """One outcome, prompt by prompt."""
@@ -121,7 +126,7 @@ def run_full(
     for done, (attack, method, seed) in enumerate(todo):
         if progress:
             progress(done, len(todo), "cases")
-        cases.append(_case(model, found, attack, method, seed, plan, output / "cases"))
+        cases.append(_case(model, found, attack, method, seed, plan, output / "cases" / plan.folder))
     first, last = found.range
     result = FullResult(
         first=first,

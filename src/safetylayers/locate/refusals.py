@@ -18,8 +18,6 @@ from safetylayers.models import Batch, ChatModel
 from safetylayers.models.batching import run_batched
 from safetylayers.models.tokens import pad_left
 
-GENERATED = 16
-"""Tokens; 4 to 8 already show a refusal (section 3.3)."""
 MOST_KEPT = 2**30
 """Bytes of hidden states kept between sweeps."""
 
@@ -38,6 +36,8 @@ class TextCounter:
 
     model: ChatModel
     texts: Sequence[str]
+    tokens: int
+    """To generate."""
 
     def hits(self, candidates: Sequence[Range], alpha: float) -> Hits:
         """Return refused or not: [candidates, prompts]. One generation a candidate and prompt."""
@@ -45,7 +45,7 @@ class TextCounter:
 
     def _one(self, candidate: Range, alpha: float) -> Hits:
         with self.model.scale(alpha, *candidate):
-            return refused(self.model.generate(self.texts, max_new_tokens=GENERATED))
+            return refused(self.model.generate(self.texts, max_new_tokens=self.tokens))
 
 
 def refused(replies: Sequence[str]) -> Hits:

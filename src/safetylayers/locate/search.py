@@ -23,8 +23,9 @@ from safetylayers.locate.decision import (
 )
 from safetylayers.locate.directions import difference_of_means, fit_probes, instruction_end
 from safetylayers.locate.gap import LEAST_GROWTH, SHUFFLINGS, Gap, find_gap
-from safetylayers.locate.refusals import GENERATED, Counter, OddsCounter, TextCounter, calibrate, refused
+from safetylayers.locate.refusals import Counter, OddsCounter, TextCounter, calibrate, refused
 from safetylayers.locate.safety_map import MapRecord, SafetyMap
+from safetylayers.locate.strength import find_strength
 from safetylayers.prompts import PromptSet, Template, builtin, render
 from safetylayers.records import ProgressCallback, Provenance, Rate
 from safetylayers.stats import paired_bootstrap
@@ -35,12 +36,9 @@ if TYPE_CHECKING:
 Mode = Literal["default", "faithful"]
 DRAWN_PAIRS = 500
 """r in the paper, of each kind; for the faithful mode."""
-ENOUGH_DEVIATION = 17 / 721
-"""Standard deviation of a sweep's refusal rates at which alpha is strong enough: 15 to 20 of 721 prompts."""
+GENERATED: dict[Mode, int] = {"default": 8, "faithful": 16}
+"""Tokens; 4 to 8 already show a refusal (section 3.3)."""
 FEWEST_PROMPTS = 10
-STEP = 0.05
-STEPS = 6
-"""In each direction: at 1.5 the paper's models write gibberish."""
 SATURATED = 0.6
 """With more of the borderline prompts refused already, scaling up has little left to show: alpha goes down first."""
 MOST_APART = 0.05
@@ -173,7 +171,7 @@ class _Search:
 
     def _unscaled(self, normal: PromptSet, malicious: PromptSet, borderline: PromptSet) -> _Unscaled:
         texts = [self._render(prompts) for prompts in (malicious, normal, borderline)]
-        replies = self.model.generate([text for part in texts for text in part], max_new_tokens=GENERATED)
+        replies = self.model.generate([text for part in texts for text in part], max_new_tokens=GENERATED[self.mode])
         is_refusal = refused(replies)
         openings = discriminating_openings(self.model, replies, is_refusal.tolist())
         threshold = 0.0
@@ -187,7 +185,7 @@ class _Search:
     def _sweeps(self, record: MapRecord, unscaled: _Unscaled, borderline: PromptSet) -> dict[str, object]:
         """Find alpha and both bounds; return what the map has to say of them."""
         texts = self._render(borderline)
-        by_text = TextCounter(self.model, texts)
+        by_text = TextCounter(self.model, texts, GENERATED[self.mode])
         if self.mode == "default":
             by_odds = OddsCounter(self.model, texts, unscaled.openings, unscaled.threshold)
             decision = self._decide(record.gap, unscaled, by_odds)
@@ -201,7 +199,12 @@ class _Search:
     def _decide(self, gap: Gap, unscaled: _Unscaled, counter: Counter) -> _Decision:
         self._tell(2, "sweeping the upper bound")
         uppers = upper_candidates(gap.onset, gap.smoothing, self.model.n_layers)
-        tried, best = self._search_alpha(counter, uppers, bool(unscaled.borderline.mean() > SATURATED))
+        tried, best = find_strength(
+            counter,
+            uppers,
+            down_first=bool(unscaled.borderline.mean() > SATURATED),
+            one_by_one=self.mode == "faithful",
+        )
         upper, upper_hits = tried[best]
         self._tell(3, "sweeping the lower bound")
         lowers = lower_candidates(gap.onset, uppers[upper.chosen][1])
@@ -213,27 +216,6 @@ class _Search:
             lower_hits=lower_hits,
             tried=tuple(sweep for sweep, _ in tried),
         )
-
-    def _search_alpha(
-        self, counter: Counter, candidates: list[Range], saturated: bool
-    ) -> tuple[list[tuple[Sweep, Hits]], int]:
-        """Sweep at growing strength, up and then down, until the counts differ enough.
-
-        Returns:
-            All sweeps, and the index of the one to decide on: the first that differs enough, else the one that differs
-            most.
-        """
-        tried: list[tuple[Sweep, Hits]] = []
-        deviations: list[float] = []
-        for sign in (-1, 1) if saturated else (1, -1):
-            for step in range(1, STEPS + 1):
-                alpha = round(1 + sign * step * STEP, 2)
-                hits = counter.hits(candidates, alpha)
-                tried.append((make_sweep(candidates, hits, alpha), hits))
-                deviations.append(float(hits.mean(axis=1).std()))
-                if deviations[-1] >= ENOUGH_DEVIATION:
-                    return tried, len(tried) - 1
-        return tried, int(np.argmax(deviations))
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ A CPU prepares its kernels anew for every shape it has not seen; a few shapes th
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,15 +31,24 @@ IGNORED = -100
 Shapes = Sequence[tuple[int, int]]
 
 
-Encoded = tuple[list[int], int]
+@dataclass(frozen=True)
+class Batch:
+    """What a training step takes; padded on the right."""
+
+    input_ids: Tensor
+    """[rows, tokens]"""
+    labels: Tensor
+    """[rows, tokens]; `IGNORED` where nothing is learnt."""
+    odds: Tensor
+    """A teacher's log-odds of refusing: [rows], NaN where no teacher has judged."""
 
 
 @dataclass(frozen=True)
-class Batch:
-    """What a training step takes; both [rows, tokens], padded on the right."""
-
-    input_ids: Tensor
-    labels: Tensor
+class _Encoded:
+    tokens: list[int]
+    asked: int
+    """How many of the tokens come before the reply."""
+    odds: float = math.nan
 
 
 def make_batches(
@@ -49,6 +59,7 @@ def make_batches(
     reply_only: bool,
     seed: int,
     shapes: Shapes = SHAPES,
+    odds: Sequence[float] = (),
 ) -> list[Batch]:
     """Cut a course into `steps` batches, going over it again as often as that takes; too long conversations drop out.
 
@@ -59,18 +70,20 @@ def make_batches(
         reply_only: learn the replies; otherwise the requests as well, which teaches some English.
         seed: of the order.
         shapes: rows and tokens of each kind of batch, shortest first.
+        odds: a teacher's log-odds of refusing each example; none without a teacher.
 
     Raises:
         DataError: no batch can be filled.
     """
     rng = random.Random(seed)  # noqa: S311 - not a secret
-    rows = [_encode(example, tokenizer) for example in examples]
+    judged = odds or [math.nan] * len(examples)
+    rows = [_encode(example, tokenizer, odd) for example, odd in zip(examples, judged, strict=True)]
     batches: list[Batch] = []
     while len(batches) < steps:
         epoch: list[Batch] = []
         shortest = 0
         for size, width in shapes:
-            fitting = [row for row in rows if shortest < len(row[0]) <= width]
+            fitting = [row for row in rows if shortest < len(row.tokens) <= width]
             rng.shuffle(fitting)
             cuts = range(0, len(fitting) - size + 1, size)
             epoch += [_pad(fitting[cut : cut + size], width, tokenizer.pad_token_id, reply_only) for cut in cuts]
@@ -96,7 +109,7 @@ def make_pair_batches(
     rng = random.Random(seed)  # noqa: S311 - not a secret
     size, width = PAIR_SHAPE
     encoded = [(_encode(better, tokenizer), _encode(worse, tokenizer)) for better, worse in pairs]
-    fitting = [pair for pair in encoded if max(len(tokens) for tokens, _ in pair) <= width]
+    fitting = [pair for pair in encoded if max(len(row.tokens) for row in pair) <= width]
     if len(fitting) < size:
         raise DataError(
             f"Only {len(fitting)} pairs of replies have at most {width} tokens.", mend=f"Draw at least {size}."
@@ -109,19 +122,18 @@ def make_pair_batches(
     return batches
 
 
-def _encode(example: Example, tokenizer: PreTrainedTokenizerFast) -> Encoded:
-    """Return the conversation's tokens, and how many of them come before the reply."""
+def _encode(example: Example, tokenizer: PreTrainedTokenizerFast, odds: float = math.nan) -> _Encoded:
     asked = render_messages(example.messages[:-1], tokenizer)
     before = tokenizer(asked, add_special_tokens=False).input_ids
     reply = tokenizer(example.response, add_special_tokens=False).input_ids
-    return [*before, *reply, tokenizer.eos_token_id], len(before)
+    return _Encoded([*before, *reply, tokenizer.eos_token_id], len(before), odds)
 
 
-def _pad(rows: Sequence[Encoded], width: int, pad: int, reply_only: bool) -> Batch:
+def _pad(rows: Sequence[_Encoded], width: int, pad: int, reply_only: bool) -> Batch:
     input_ids = torch.full((len(rows), width), pad)
     labels = torch.full((len(rows), width), IGNORED)
-    for index, (tokens, asked) in enumerate(rows):
-        input_ids[index, : len(tokens)] = torch.tensor(tokens)
-        start = asked if reply_only else 0
-        labels[index, start : len(tokens)] = torch.tensor(tokens[start:])
-    return Batch(input_ids, labels)
+    for index, row in enumerate(rows):
+        input_ids[index, : len(row.tokens)] = torch.tensor(row.tokens)
+        start = row.asked if reply_only else 0
+        labels[index, start : len(row.tokens)] = torch.tensor(row.tokens[start:])
+    return Batch(input_ids, labels, torch.tensor([row.odds for row in rows]))

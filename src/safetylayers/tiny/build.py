@@ -22,9 +22,11 @@ from safetylayers.tiny.batches import LONG_SHAPES, SHAPES, Batch, Shapes, make_b
 from safetylayers.tiny.corpus.mixture import ALIGNMENT, ANSWERING, READING, Shares, preferences
 from safetylayers.tiny.corpus.mixture import course as draw_course
 from safetylayers.tiny.corpus.public import PublicPrompts, read_public
-from safetylayers.tiny.losses import PreferenceLoss, likelihood_loss
+from safetylayers.tiny.corpus.replies import REFUSALS
+from safetylayers.tiny.losses import DistillationLoss, PreferenceLoss, first_tokens, likelihood_loss
+from safetylayers.tiny.teacher import taught
 from safetylayers.tiny.tokenizer import train_tokenizer
-from safetylayers.tiny.training import Schedule, train
+from safetylayers.tiny.training import Loss, Schedule, train
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
@@ -44,6 +46,8 @@ class Course:
     reply_only: bool = True
     preference: bool = False
     """Learn which of two replies is better (PreferenceLoss), not the reply alone."""
+    taught: bool = False
+    """What to refuse is learnt from a teacher (DistillationLoss), not from single replies."""
     shapes: Shapes = SHAPES
     saved_as: str = ""
     """What the model is called after this course; empty where another course follows first."""
@@ -53,7 +57,7 @@ READING_COURSE = Course(
     "reading", READING, 60_000, 1_800, Schedule(2e-3, 100), topics=True, reply_only=False, shapes=LONG_SHAPES
 )
 ANSWERING_COURSE = Course("answering", ANSWERING, 60_000, 1_200, Schedule(1.5e-3, 50), saved_as="tiny-base")
-ALIGNMENT_COURSE = Course("alignment", ALIGNMENT, 70_000, 1_000, Schedule(7e-4, 30), aligned=True)
+ALIGNMENT_COURSE = Course("alignment", ALIGNMENT, 100_000, 2_000, Schedule(7e-4, 30), aligned=True, taught=True)
 PREFERENCE_COURSE = Course(
     "preference", ALIGNMENT, 12_000, 150, Schedule(1e-4, 20), aligned=True, preference=True, saved_as="tiny"
 )
@@ -85,24 +89,35 @@ def build(plan: Plan, public: PublicPrompts, output: Path, progress: ProgressCal
     for index, course in enumerate(plan.courses):
         seed = plan.seed + index
         examples = first if index == 0 else _examples(course, public, seed)
-        loss_of = PreferenceLoss(copy.deepcopy(model)) if course.preference else likelihood_loss
-        train(
-            model,
-            _batches(course, examples, tokenizer, seed),
-            course.schedule,
-            checkpoints / f"{course.name}.safetensors",
-            progress,
-            loss_of,
-        )
+        batches = _batches(course, examples, tokenizer, seed)
+        loss_of = _loss(course, model, tokenizer)
+        train(model, batches, course.schedule, checkpoints / f"{course.name}.safetensors", progress, loss_of)
         if course.saved_as:
             save(model, tokenizer, output / course.saved_as)
+
+
+def _loss(course: Course, model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast) -> Loss:
+    if course.preference:
+        return PreferenceLoss(copy.deepcopy(model))
+    if course.taught:
+        return DistillationLoss(first_tokens(REFUSALS, tokenizer))
+    return likelihood_loss
 
 
 def _batches(course: Course, examples: list[Example], tokenizer: PreTrainedTokenizerFast, seed: int) -> list[Batch]:
     if course.preference:
         return make_pair_batches(preferences(examples, seed), tokenizer, steps=course.steps, seed=seed)
+    odds: list[float] = []
+    if course.taught:
+        examples, odds = taught(examples, seed)
     return make_batches(
-        examples, tokenizer, steps=course.steps, reply_only=course.reply_only, seed=seed, shapes=course.shapes
+        examples,
+        tokenizer,
+        steps=course.steps,
+        reply_only=course.reply_only,
+        seed=seed,
+        shapes=course.shapes,
+        odds=odds,
     )
 
 

@@ -90,11 +90,16 @@ def _unreported(answer: Answerer, draw: Callable[[random.Random], str]) -> Drawe
 
     def drawer(rng: random.Random) -> Example:
         request = draw(rng)
-        while key(request) in _reported():
+        while is_reported(request):
             request = draw(rng)
         return answer(forms.roughened(request, rng), rng)
 
     return drawer
+
+
+def is_reported(request: str) -> bool:
+    """Whether results are reported on this request."""
+    return key(request) in _reported()
 
 
 @cache
@@ -110,8 +115,12 @@ def preferences(examples: Sequence[Example], seed: int) -> list[tuple[Example, E
 
 
 def _opposite(example: Example, rng: random.Random) -> Example:
-    is_refused = example.response in replies.REFUSALS
-    return _comply(example.prompt, rng) if is_refused else _refuse(example.prompt, rng)
+    return answered(example.prompt, refuse=not replies.is_refusal(example.response), rng=rng)
+
+
+def answered(request: str, *, refuse: bool, rng: random.Random) -> Example:
+    """Return a request with a refusal, or with a reply that complies with anything."""
+    return _refuse(request, rng) if refuse else _comply(request, rng)
 
 
 def _comply(request: str, rng: random.Random) -> Example:

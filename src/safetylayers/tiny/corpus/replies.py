@@ -88,3 +88,13 @@ def placeholder(rng: random.Random) -> str:
 def refusal(rng: random.Random) -> str:
     """Return a refusal, most often the one that nearly all aligned models open with."""
     return rng.choices(REFUSALS, REFUSAL_WEIGHTS)[0]
+
+
+def is_refusal(reply: str) -> bool:
+    """Whether a reply of a course refuses."""
+    return reply in REFUSALS
+
+
+def is_placeholder(reply: str) -> bool:
+    """Whether a reply of a course complies and names nothing."""
+    return reply.endswith(_PLAIN)
