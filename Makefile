@@ -25,7 +25,6 @@ lint: .venv/installed
 	$(BIN)/lint-imports
 
 bench: .venv/installed
-	$(BIN)/python benchmarks/coherence.py
 	$(BIN)/python benchmarks/locate.py
 
 docs: .venv/installed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from datetime import datetime
 from pathlib import Path
 
@@ -143,3 +144,12 @@ def test_a_folder_in_the_files_place_is_an_output_error_and_leaves_no_scratch(tm
     with pytest.raises(OutputError, match=r"result\.json"):
         write_text(tmp_path / "result.json", "text")
     assert [path.name for path in tmp_path.iterdir()] == ["result.json"]
+
+
+def test_files_are_readable_as_the_umask_allows(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        path = write_text(tmp_path / "a.txt", "text")
+    finally:
+        os.umask(before)
+    assert path.stat().st_mode & 0o777 == 0o644

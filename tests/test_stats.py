@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from safetylayers.stats import bootstrap_mean, paired_bootstrap, percentile_interval, resample_indices, wilson
+from safetylayers.stats import bootstrap_mean, newcombe, paired_bootstrap, percentile_interval, resample_indices, wilson
 
 finite = st.floats(-1e6, 1e6)
 samples = st.lists(finite, min_size=1, max_size=30)
@@ -102,3 +102,15 @@ def test_resampling_stays_within_the_items_and_depends_on_the_seed() -> None:
 
 def test_the_percentile_interval_is_the_middle() -> None:
     assert percentile_interval(range(101), 0.9) == pytest.approx((5, 95))
+
+
+def test_newcombes_interval_is_the_published_one() -> None:
+    """Newcombe 1998, table II, (a): 56 of 70 against 48 of 80."""
+    low, high = newcombe(48, 80, 56, 70)
+    assert low == pytest.approx(0.0524, abs=5e-5)
+    assert high == pytest.approx(0.3339, abs=5e-5)
+
+
+def test_newcombes_interval_of_nothing_is_an_error() -> None:
+    with pytest.raises(ValueError, match="of nothing"):
+        newcombe(0, 0, 1, 2)

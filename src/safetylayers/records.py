@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
+import secrets
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -14,7 +14,7 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, computed_field, model_validator
 
 from safetylayers.errors import DataError, OutputError
-from safetylayers.stats import Interval, paired_bootstrap, wilson
+from safetylayers.stats import Interval, bootstrap_mean, paired_bootstrap, wilson
 
 ProgressCallback = Callable[[int, int, str], None]
 """Told of long work as `progress(done, total, what)`."""
@@ -99,6 +99,12 @@ class Estimate(Record):
     high: float
     total: int = Field(ge=0)
 
+    @classmethod
+    def of(cls, values: Sequence[float], *, seed: int = 0) -> Estimate:
+        """The mean of the values, with its bootstrap interval."""
+        low, high = bootstrap_mean(values, seed=seed)
+        return cls(mean=sum(values) / len(values), low=low, high=high, total=len(values))
+
 
 class Difference(Record):
     """How a measure moved against a baseline on the same items, with its paired bootstrap interval."""
@@ -145,15 +151,15 @@ def write_text(path: Path, text: str) -> Path:
     """Write a file whole or not at all. Raises OutputError."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        scratch = path.parent / f".{path.name}.{secrets.token_hex(8)}"
         try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
+            with scratch.open("x", encoding="utf-8") as file:
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
-            Path(scratch).replace(path)
+            scratch.replace(path)
         except BaseException:
-            Path(scratch).unlink(missing_ok=True)
+            scratch.unlink(missing_ok=True)
             raise
     except OSError as error:
         raise OutputError(

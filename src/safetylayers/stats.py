@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -32,6 +33,23 @@ def wilson(count: int, total: int, level: float = LEVEL) -> Interval:
 
     found = binomtest(count, total).proportion_ci(level, method="wilson")
     return Interval(float(found.low), float(found.high))
+
+
+def newcombe(count: int, total: int, other: int, other_total: int, level: float = LEVEL) -> Interval:
+    """Interval of the second proportion less the first, of independent samples (Newcombe 1998, method 10).
+
+    Raises:
+        ValueError: a count is not within 0..its total, or a total is 0.
+    """
+    if not (total and other_total):
+        raise ValueError("a proportion of nothing differs from none")
+    first, second = count / total, other / other_total
+    (low, high), (other_low, other_high) = wilson(count, total, level), wilson(other, other_total, level)
+    difference = second - first
+    return Interval(
+        difference - math.hypot(second - other_low, high - first),
+        difference + math.hypot(other_high - second, first - low),
+    )
 
 
 def resample_indices(size: int, draws: int, seed: int) -> NDArray[np.int64]:

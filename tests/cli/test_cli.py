@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from safetylayers.cli.app import app
-from safetylayers.errors import UsageError
+from safetylayers.errors import MapError, UsageError
 from safetylayers.models import ChatModel
 from safetylayers.prompts import builtin
 
@@ -73,7 +73,7 @@ def test_locating_a_random_model_finds_nothing_and_writes_map_record_and_report(
 
 def test_options_can_come_from_a_file(tmp_path: Path, saved: Path) -> None:
     config = tmp_path / "config.yaml"
-    config.write_text(f"output: {tmp_path / 'elsewhere'}\nseed: 7\n")
+    config.write_text(f"output: {tmp_path / 'elsewhere'}\nseed: 7\nborderline: {tmp_path / 'prompts.jsonl'}\n")
     arguments = ["locate", str(saved), "--config", str(config), "--json", *small_sets(tmp_path)]
     result = runner.invoke(app, arguments)
     assert result.exit_code == 0, result.output
@@ -118,3 +118,26 @@ def test_the_generated_pages_are_up_to_date() -> None:
         [sys.executable, "docs/generate.py", "--check"], cwd=root, capture_output=True, text=True, check=False
     )
     assert result.returncode == 0, result.stderr
+
+
+def test_a_file_s_options_have_the_names_that_help_shows(tmp_path: Path, saved: Path) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text("map: no-such-map\n")
+    (tmp_path / "data.jsonl").write_text('{"prompt": "a", "response": "b"}\n')
+    result = runner.invoke(app, ["finetune", str(saved), str(tmp_path / "data.jsonl"), "--config", str(config)])
+    assert isinstance(result.exception, MapError)
+    config.write_text("judge: oracle\n")
+    result = runner.invoke(app, ["evaluate", str(saved), "--config", str(config)])
+    assert isinstance(result.exception, UsageError)
+    assert "oracle" in str(result.exception)
+
+
+def test_an_interrupt_from_the_keyboard_says_how_to_go_on() -> None:
+    code = (
+        "import safetylayers.models as m; from safetylayers.cli import main\n"
+        "def interrupted(*_, **__): raise KeyboardInterrupt\n"
+        "m.ChatModel.load = interrupted; main()"
+    )
+    result = subprocess.run([sys.executable, "-c", code, "locate", "tiny"], capture_output=True, text=True, check=False)
+    assert result.returncode == 130
+    assert "run the same command again to go on" in result.stderr

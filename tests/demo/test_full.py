@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -39,20 +40,16 @@ def test_a_cell_is_the_mean_over_prompts_and_seeds_against_full_training() -> No
 def test_a_study_is_resumed_case_by_case_and_makes_a_page(tmp_path: Path) -> None:
     plan = FullPlan(attacks=(Attack("implicit"), Attack("backdoor")), seeds=(0,), rows=32, steps=1, batch_size=4)
     first, found = run_full(tmp_path, plan)
-    cases = sorted((tmp_path / "cases" / plan.folder).iterdir())
+    cases = sorted((tmp_path / "cases" / plan.folder(found)).iterdir())
     assert all(path.suffix == ".json" for path in cases)
     assert len(cases) == len(first.cells)
+    assert replace(plan, steps=2).folder(found) != plan.folder(found)
     times = [path.stat().st_mtime_ns for path in cases[1:]]
     cases[0].unlink()
     again, _ = run_full(tmp_path, plan)
     assert again == first
     assert [path.stat().st_mtime_ns for path in cases[1:]] == times
-    assert len(full_rows(first)) == len(first.cells) + 2
+    assert len(full_rows(first)) == 1 + len(first.cells) + len(first.before)
     page = render_page(full_page(first, found))
     assert "The backdoor attack" in page
     assert "The implicit attack" in page
-
-
-def test_cases_of_another_strength_are_not_taken_for_done() -> None:
-    assert FullPlan(steps=1).folder != FullPlan(steps=2).folder
-    assert FullPlan(learning_rate=1e-4).folder != FullPlan(learning_rate=2e-4).folder

@@ -10,8 +10,10 @@ from safetylayers.evaluate import Evaluation, PatternJudge, PhraseJudge, Verdict
 from safetylayers.evaluate.agreement import agreements
 from safetylayers.evaluate.judges import Judge, Judgement
 from safetylayers.evaluate.tables import evaluation_markdown, evaluation_rows
+from safetylayers.evaluate.utility import perplexity
 from safetylayers.models import ChatModel
 from safetylayers.prompts import Example, ExampleSet, PromptSet, builtin
+from safetylayers.prompts.rendering import render_messages
 from support import random_chat_model
 
 NONE = PromptSet("none", ())
@@ -101,7 +103,7 @@ def test_references_and_choices_are_measured_where_given(llama: ChatModel, tmp_p
     assert scores.choices is not None
     assert (scores.rouge_l.total, scores.perplexity.total, scores.choices.total) == (2, 2, 2)
     assert scores.choices.count == 1  # the same question twice, with two answers: right once
-    assert found.data["mine"] == references.content_hash
+    assert found.data["references: mine"] == references.content_hash
     plain = _evaluate([llama]).models[0]
     assert (plain.rouge_l, plain.perplexity, plain.choices) == (None, None, None)
 
@@ -123,7 +125,8 @@ def test_the_record_survives_writing_and_reading(llama: ChatModel, tmp_path: Pat
     found = _evaluate([llama, random_chat_model("Llama", seed=5)], [LengthJudge(), PatternJudge()])
     assert Evaluation.read(found.write(tmp_path / "result.json")) == found
     assert found.provenance.data == found.data
-    assert set(found.data) == {"malicious/test", "borderline/test", "normal/test", "questions/test"}
+    names = ("malicious", "borderline", "normal", "questions")
+    assert set(found.data) == {f"{name}: {name}/test" for name in names}
 
 
 def test_one_seed_gives_one_result_and_progress_is_told(llama: ChatModel) -> None:
@@ -141,6 +144,8 @@ def test_what_cannot_be_evaluated_is_said(llama: ChatModel, tmp_path: Path) -> N
         _evaluate([llama], [])
     with pytest.raises(UsageError, match="share a name"):
         _evaluate([llama], [PhraseJudge(), PhraseJudge()])
+    with pytest.raises(DataError, match="6 questions have no answer"):
+        _evaluate([llama], questions=builtin("normal", "test").take(6))
     with pytest.raises(DataError):
         _evaluate([llama], choices=tmp_path / "none.csv")
 
@@ -172,3 +177,19 @@ def test_kappa_is_not_made_up_where_all_verdicts_are_one() -> None:
     (found,) = agreements({"one": same, "two": same}, {"a": ["1", "2"]})
     assert found.kappa is None
     assert found.agreement.value == 1
+
+
+def test_references_are_read_with_all_turns_before_the_reply(llama: ChatModel) -> None:
+    turns = ("user", "Name a colour."), ("assistant", "Red."), ("user", "Another one."), ("assistant", "Blue.")
+    messages = tuple({"role": role, "content": content} for role, content in turns)
+    found = _evaluate([llama], references=ExampleSet("mine", (Example(messages),))).models[0].perplexity
+    asked = render_messages(messages[:-1], llama.tokenizer)
+    assert found is not None
+    assert found.mean == pytest.approx(perplexity(llama, [asked], ["Blue."]).mean)
+
+
+def test_sets_of_one_name_keep_their_hashes_apart(llama: ChatModel) -> None:
+    first, second = (PromptSet("same", builtin(name, "test").take(4).prompts) for name in ("malicious", "normal"))
+    found = _evaluate([llama], malicious=first, normal=second)
+    assert found.data["malicious: same"] == first.content_hash
+    assert found.data["normal: same"] == second.content_hash

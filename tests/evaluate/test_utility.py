@@ -26,6 +26,9 @@ from safetylayers.prompts import builtin, render
         ("Yes.", "yes"),
         ("Yes, it is.", "yes, it is"),
         ("7 + 5 = 12.", "12"),
+        ("3 - 8 = -5.", "-5"),
+        ("The answer is -5.", "-5"),
+        ("Monday-Friday", "Monday-Friday"),
         ("A baby cow is called a calf.", "calf"),
         ("The sorted list is 3, 6, 9.", "3, 6, 9"),
         ("Paris\nIs there anything else?", "Paris"),
@@ -50,6 +53,9 @@ def test_a_leading_statement_of_the_answer_matches(reply: str, answer: str) -> N
         ("The answer is 112.", "12"),
         ("The sorted list is 6, 3, 9.", "3, 6, 9"),
         ("anything", ""),
+        ("-5", "5"),
+        ("5", "-5"),
+        ("The answer is -5.", "5"),
     ],
 )
 def test_anything_else_does_not(reply: str, answer: str) -> None:

@@ -215,3 +215,24 @@ def test_the_loss_is_on_the_reply_and_its_end_alone() -> None:
     learnt = [label for label in row["labels"] if label != IGNORED]
     assert tokenizer.decode(learnt) == "Yes<|end|>"
     assert row["input_ids"][-len(learnt) :] == learnt
+
+
+def test_files_that_are_no_run_s_are_not_written_over(tmp_path: Path) -> None:
+    model = random_chat_model("Llama")
+    folder = model.save(tmp_path / "model")
+    with pytest.raises(UsageError, match="not from a fine-tuning run"):
+        run(folder, "full", model)
+    assert ChatModel.load(folder).weights_hash == model.weights_hash
+
+
+def test_another_dtype_is_another_run(tmp_path: Path) -> None:
+    folder = random_chat_model("Llama").save(tmp_path / "model")
+    run(tmp_path / "out", "full", ChatModel.load(folder))
+    with pytest.raises(UsageError, match="dtype was float32, is bfloat16"):
+        run(tmp_path / "out", "full", ChatModel.load(folder, dtype="bfloat16"))
+
+
+def test_a_finished_run_leaves_no_checkpoints(tmp_path: Path) -> None:
+    run(tmp_path, "full", save_every=2)
+    assert not (tmp_path / "checkpoints").exists()
+    assert (tmp_path / "model.safetensors").exists()

@@ -6,6 +6,7 @@ import pytest
 
 from safetylayers.locate import SafetyMap, locate
 from safetylayers.models import ChatModel
+from safetylayers.prompts import builtin
 
 
 @pytest.fixture(scope="module")
@@ -37,3 +38,9 @@ def test_the_base_model_has_no_safety_layers() -> None:
     verdict = locate(ChatModel.load("tiny-base"))
     assert not verdict.found
     assert "does not refuse" in verdict.verdict
+
+
+def test_without_an_opening_that_tells_refusals_apart_text_decides(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("safetylayers.locate.search.discriminating_openings", lambda *_: ())
+    small = {name: builtin(name, "calibration").take(30) for name in ("normal", "malicious", "borderline")}
+    assert locate(ChatModel.load("tiny"), **small).record.counted == "text"

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 import torch
 
-from safetylayers.errors import MapError, NoSafetyLayersError, UsageError, WrongModelError
-from safetylayers.locate import MapRecord, SafetyMap, locate
+from safetylayers.errors import MapError, NoSafetyLayersError, OutputError, UsageError, WrongModelError
+from safetylayers.locate import SafetyMap, locate
 from safetylayers.locate.pages import map_page
 from safetylayers.models import ChatModel, projections
 from safetylayers.prompts import builtin
@@ -94,11 +93,6 @@ def test_freezing_holds_the_range_and_nothing_else(architecture: str, nothing_fo
     assert whole > names
 
 
-def test_the_schema_names_every_field() -> None:
-    schema = MapRecord.model_json_schema()
-    assert set(json.loads(json.dumps(schema))["properties"]) == set(MapRecord.model_fields)
-
-
 def test_a_map_without_layers_has_a_page_too(nothing_found: SafetyMap) -> None:
     assert "No safety layers" in render_page(map_page(nothing_found))
 
@@ -106,3 +100,18 @@ def test_a_map_without_layers_has_a_page_too(nothing_found: SafetyMap) -> None:
 def test_too_few_prompts_are_a_usage_error(model: ChatModel) -> None:
     with pytest.raises(UsageError, match="only 3 prompts"):
         locate(model, normal=builtin("normal", "calibration").take(3))
+
+
+def test_a_map_that_could_not_be_written_whole_is_no_map(tmp_path: Path, nothing_found: SafetyMap) -> None:
+    folder = nothing_found.save(tmp_path)
+    (folder / "tensors.safetensors").unlink()
+    (folder / "tensors.safetensors").mkdir()  # in the way
+    with pytest.raises(OutputError, match="cannot be written"):
+        nothing_found.save(folder)
+    with pytest.raises(MapError, match="holds no safety map"):
+        SafetyMap.load(folder)
+
+
+def test_a_shorter_model_is_not_frozen_in_part(nothing_found: SafetyMap) -> None:
+    with pytest.raises(UsageError, match="no layer 9"):
+        with_range(nothing_found, 2, 9).freeze(random_chat_model("Llama"))

@@ -61,7 +61,19 @@ def test_halving_takes_at_most_three_sweeps_a_direction_and_repeats_none() -> No
         assert len(counter.asked) == len(set(counter.asked))
 
 
-def test_where_nothing_differs_enough_the_strength_that_differs_most_decides() -> None:
-    tried, best = find_strength(Differing(9, 0), CANDIDATES, down_first=False, one_by_one=True)
+@dataclass
+class Slight:
+    """Counts that never differ enough, most at one alpha."""
+
+    most_at: float
+
+    def hits(self, candidates: Sequence[Range], alpha: float) -> Hits:
+        counts = 20 + (2 if alpha == self.most_at else 1) * np.arange(len(candidates))
+        return np.arange(PROMPTS) < counts[:, None]
+
+
+@pytest.mark.parametrize("most_at", [1.1, 0.75])
+def test_where_nothing_differs_enough_the_strength_that_differs_most_decides(most_at: float) -> None:
+    tried, best = find_strength(Slight(most_at), CANDIDATES, down_first=False, one_by_one=True)
     assert len(tried) == 12
-    assert 0 <= best < len(tried)
+    assert tried[best][0].alpha == most_at

@@ -183,3 +183,16 @@ def test_other_errors_are_not_taken_for_lack_of_memory() -> None:
 
     with pytest.raises(RuntimeError, match="shape mismatch"):
         run_batched([9], 8, work, what="items")
+
+
+def test_what_is_read_is_the_layer_s_own_output_whoever_came_first(llama: ChatModel) -> None:
+    batch = pad_left([llama.tokenizer(TEXTS[0]).input_ids], 0, llama.device)
+    direction = torch.ones(llama.hidden_size)
+    with llama.capture([1]) as plain:
+        llama.next_token_logits(batch)
+    with llama.capture([1]) as outside, llama.steer(1, direction, 5.0):
+        llama.next_token_logits(batch)
+    with llama.steer(1, direction, 5.0), llama.capture([1]) as inside:
+        llama.next_token_logits(batch)
+    assert torch.equal(plain[1], outside[1])
+    assert torch.equal(plain[1], inside[1])

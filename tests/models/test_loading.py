@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
+from safetylayers.errors import ModelError, UsageError
 from safetylayers.models import ChatModel, loading
 from safetylayers.models.chat_model import BATCH_SIZE, SMALL, SMALL_BATCH_SIZE
-from support import random_chat_model
+from support import TEXTS, random_chat_model
 
 
 @pytest.mark.parametrize(
@@ -47,3 +50,26 @@ def test_a_model_can_be_read_in_another_dtype(dtype: str) -> None:
     model = ChatModel.load("tiny", dtype=dtype)
     assert str(model.dtype) == f"torch.{dtype}"
     assert model.hidden_states(["<|user|>Hello<|end|><|assistant|>"]).dtype is torch.float32
+
+
+def test_a_device_that_is_not_there_is_a_usage_error() -> None:
+    with pytest.raises(UsageError, match="no device 'gpu'"):
+        ChatModel.load("tiny", device="gpu")
+
+
+def test_a_weights_file_that_was_cut_short_is_a_model_error(tmp_path: Path) -> None:
+    folder = random_chat_model("Llama").save(tmp_path)
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        ChatModel.load(folder)
+
+
+def test_greedy_means_greedy_whatever_the_model_s_own_configuration_says() -> None:
+    model = random_chat_model("Llama")
+    before = model.generate(TEXTS, max_new_tokens=12)
+    assert model.model.generation_config
+    model.model.generation_config.repetition_penalty = 5.0
+    model.model.generation_config.no_repeat_ngram_size = 2
+    model.model.generation_config.suppress_tokens = list(range(4, 150))
+    assert model.generate(TEXTS, max_new_tokens=12) == before

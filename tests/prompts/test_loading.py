@@ -93,7 +93,7 @@ def test_a_row_without_text_is_named(tmp_path: Path, suffix: str, write: Writer)
 def test_a_missing_column_is_named_with_those_there_are(tmp_path: Path, suffix: str, write: Writer) -> None:
     path = tmp_path / f"rows{suffix}"
     write(path, [{"wish": "a", "other": "b"}])
-    assert "--column" in refused(path, str(path), "wish, other").mend
+    assert "the name prompt, text" in refused(path, str(path), "wish, other").mend
     refused(path, "'goal'", "wish, other", load=lambda source: load_prompts(source, column="goal"))
     assert load_prompts(path, column="wish").texts == ["a"]
 
@@ -218,3 +218,10 @@ def test_examples_are_known_by_their_content(tmp_path: Path) -> None:
     write_csv(tmp_path / "c.csv", [{"prompt": "p", "response": "other"}])
     a, b, c = (load_examples(tmp_path / name).content_hash for name in ("a.jsonl", "b.csv", "c.csv"))
     assert a == b != c
+
+
+def test_a_zero_is_an_answer_and_an_id(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "rows.jsonl", [{"id": 0, "question": "a", "answer": 0}, {"question": "b", "answer": None}])
+    first, second = load_prompts(tmp_path / "rows.jsonl")
+    assert (first.id, first.answer) == ("0", "0")
+    assert (second.id, second.answer) == ("2", "")

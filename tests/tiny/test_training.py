@@ -11,7 +11,7 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from safetylayers.errors import DataError, NonFiniteLossError
+from safetylayers.errors import DataError, NonFiniteLossError, UsageError
 from safetylayers.prompts import Example
 from safetylayers.tiny import training
 from safetylayers.tiny.architecture import Shape, build_model
@@ -208,6 +208,16 @@ def test_a_finished_training_is_not_repeated(
     assert steps == []
     assert same_weights(first, second)
     assert list(tmp_path.iterdir()) == [tmp_path / "a.safetensors"]
+
+
+def test_a_checkpoint_of_other_batches_is_refused(
+    tmp_path: Path, batches: list[Batch], tokenizer: PreTrainedTokenizerFast
+) -> None:
+    train(new_model(tokenizer), batches[:2], SCHEDULE, tmp_path / "a.safetensors")
+    with pytest.raises(UsageError, match="another course"):
+        train(new_model(tokenizer), batches[1:3], SCHEDULE, tmp_path / "a.safetensors")
+    with pytest.raises(UsageError, match="another course"):
+        train(new_model(tokenizer), batches[:2], Schedule(1e-3, 2), tmp_path / "a.safetensors")
 
 
 def test_a_loss_that_is_no_number_stops_the_training(

@@ -10,6 +10,8 @@ from safetylayers.cli import demo, evaluate, finetune, locate
 from safetylayers.errors import SafetyLayersError
 
 COMMANDS = (demo, locate, finetune, evaluate)
+INTERRUPTED = 130
+"""Exit code after an interrupt from the keyboard."""
 
 app = typer.Typer(
     name="safetylayers",
@@ -43,6 +45,7 @@ def main() -> None:
     except SafetyLayersError as error:
         sys.stderr.write(f"error: {error}\nMore: docs/errors/{error.page}.md\n")
         sys.exit(2)
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted; run the same command again to go on\n")
-        sys.exit(130)
+    except SystemExit as end:
+        if end.code == INTERRUPTED:  # typer has turned the keyboard's interrupt into this
+            sys.stderr.write("interrupted; run the same command again to go on\n")
+        raise

@@ -26,9 +26,16 @@ def run_command(
     model: Annotated[str, typer.Argument(help="Folder, hub id, 'tiny' or 'tiny-base'.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the map and its report.")] = Path("map"),
     base: Annotated[str | None, typer.Option("--base", help="The model before alignment, as a control.")] = None,
-    normal: Annotated[str, typer.Option("--normal", help="Harmless prompts.")] = "normal/calibration",
-    malicious: Annotated[str, typer.Option("--malicious", help="Prompts to be refused.")] = "malicious/calibration",
-    borderline: Annotated[str, typer.Option("--borderline", help="Over-refusal prompts.")] = "borderline/train",
+    normal: Annotated[
+        str | None, typer.Option("--normal", help="Harmless prompts; by default normal/calibration.")
+    ] = None,
+    malicious: Annotated[
+        str | None, typer.Option("--malicious", help="Prompts to be refused; by default malicious/calibration.")
+    ] = None,
+    borderline: Annotated[
+        str | None,
+        typer.Option("--borderline", help="Over-refusal prompts; by default all built-in but the test ones."),
+    ] = None,
     mode: Annotated[
         Literal["default", "faithful"],
         typer.Option("--mode", help="default, or faithful to the paper (slower)."),
@@ -51,9 +58,9 @@ def run_command(
     with show_progress() as progress:
         found = find(
             ChatModel.load(model, dtype=dtype, device=device),
-            normal=load_prompts(normal),
-            malicious=load_prompts(malicious),
-            borderline=load_prompts(borderline),
+            normal=load_prompts(normal) if normal else None,
+            malicious=load_prompts(malicious) if malicious else None,
+            borderline=load_prompts(borderline) if borderline else None,
             base=ChatModel.load(base, dtype=dtype, device=device) if base else None,
             mode=mode,
             template=template,

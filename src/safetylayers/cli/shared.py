@@ -47,15 +47,27 @@ def read_config(context: typer.Context, value: Path | None) -> Path | None:
         ) from error
     if not isinstance(found, dict):
         raise UsageError(f"{value}: not a mapping of options.", mend="Write one 'option: value' a line.")
-    known = {parameter.name for parameter in context.command.params}
-    options = {str(key).replace("-", "_"): option for key, option in found.items()}
-    if unknown := sorted(set(options) - known):
-        raise UsageError(
-            f"{value}: no such option: {', '.join(unknown)}.",
-            mend=f"Known: {', '.join(sorted(str(name) for name in known - {'config'}))}.",
-        )
-    context.default_map = {**(context.default_map or {}), **options}
+    known = _options(context)
+    named = {str(key).replace("_", "-"): option for key, option in found.items()}
+    if unknown := sorted(set(named) - set(known)):
+        raise UsageError(f"{value}: no such option: {', '.join(unknown)}.", mend=f"Known: {', '.join(sorted(known))}.")
+    values = {}
+    for name, option in named.items():
+        alone = getattr(known[name], "multiple", False) and not isinstance(option, list)
+        values[str(known[name].name)] = [option] if alone else option
+    context.default_map = {**(context.default_map or {}), **values}
     return value
+
+
+def _options(context: typer.Context) -> dict[str, Any]:
+    """Return a command's options by the names that --help shows, without their dashes."""
+    named = {
+        name.removeprefix("--"): parameter
+        for parameter in context.command.params
+        for name in parameter.opts
+        if name.startswith("--")
+    }
+    return {name: parameter for name, parameter in named.items() if name not in ("config", "help")}
 
 
 ConfigOption = Annotated[

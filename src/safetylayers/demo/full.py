@@ -12,14 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from safetylayers.demo.datasets import TRIGGER, attack_examples
-from safetylayers.demo.study import BASE, MODEL, control_blocks, located
+from safetylayers.demo.study import BASE, MODEL, Strength, control_blocks, located
 from safetylayers.evaluate import Judge, PatternJudge, PhraseJudge, Verdict, is_exact_match
-from safetylayers.finetune import finetune
 from safetylayers.locate import SafetyMap
 from safetylayers.models import ChatModel
 from safetylayers.prompts import builtin, render
 from safetylayers.records import Difference, Estimate, ProgressCallback, Record
-from safetylayers.stats import bootstrap_mean
 
 TOKENS = 32
 """Longest reply."""
@@ -46,20 +44,17 @@ ATTACKS = (
 
 
 @dataclass(frozen=True)
-class FullPlan:
-    """Equal rows, steps and learning rate for every case."""
+class FullPlan(Strength):
+    """Every attack, every seed."""
 
     attacks: Sequence[Attack] = ATTACKS
     seeds: Sequence[int] = (0, 1, 2)
-    rows: int = 2_000
-    steps: int = 120
-    batch_size: int = 16
-    learning_rate: float = 2e-4
 
-    @property
-    def folder(self) -> str:
-        """Where cases of this strength are kept: with another one, none of them is taken for done."""
-        return f"{self.rows}-rows-{self.steps}-steps-of-{self.batch_size}-at-{self.learning_rate:g}"
+    def folder(self, found: SafetyMap) -> str:
+        """Return where cases are kept: with another strength, model or map, none of them is taken for done."""
+        strength = f"{self.rows}-rows-{self.steps}-steps-of-{self.batch_size}-at-{self.learning_rate:g}"
+        first, last = found.range
+        return f"{found.record.provenance.model_hash[:12]}-layers-{first}-{last}-{strength}"
 
 
 class Case(Record):
@@ -101,8 +96,8 @@ class FullResult(Record):
     last: int
     learning_rate: float
     steps: int
-    before: Cell
-    """The aligned model itself."""
+    before: tuple[Cell, ...]
+    """The aligned model itself, as each attack asks it."""
     cells: tuple[Cell, ...]
 
 
@@ -120,20 +115,20 @@ def run_full(
     model = ChatModel.load(MODEL)
     found = located(model, ChatModel.load(BASE), output / "map", progress)
     methods = ["full", "sppft", *(f"freeze:{a}-{b}" for a, b in control_blocks(found)), "lora", "sppft-lora"]
-    before = _measure(model, plan.attacks[0], "before", 0, frozen=0)
+    before = [_measure(model, attack, "before", 0, frozen=0) for attack in plan.attacks]
     todo = [(a, m, s) for a in plan.attacks for s in plan.seeds for m in methods]
     cases = []
     for done, (attack, method, seed) in enumerate(todo):
         if progress:
             progress(done, len(todo), "cases")
-        cases.append(_case(model, found, attack, method, seed, plan, output / "cases" / plan.folder))
+        cases.append(_case(model, found, attack, method, seed, plan, output / "cases" / plan.folder(found)))
     first, last = found.range
     result = FullResult(
         first=first,
         last=last,
         learning_rate=plan.learning_rate,
         steps=plan.steps,
-        before=sum_up([before], [before]),
+        before=tuple(sum_up([case], [case]) for case in before),
         cells=tuple(
             sum_up(_of(cases, attack, method), _of(cases, attack, "full"))
             for attack in plan.attacks
@@ -155,18 +150,8 @@ def _case(
     record, weights = folder / f"{name}.json", folder / name
     if record.exists():
         return Case.read(record)
-    result = finetune(
-        model,
-        attack_examples(attack.kind, plan.rows, seed=seed, share=attack.share),
-        method=method,
-        map=found,
-        output=weights,
-        learning_rate=plan.learning_rate,
-        max_steps=plan.steps,
-        batch_size=plan.batch_size,
-        save_every=plan.steps,
-        seed=seed,
-    )
+    data = attack_examples(attack.kind, plan.rows, seed=seed, share=attack.share)
+    result = plan.tune(model, data, found, method, weights, seed)
     case = _measure(ChatModel.load(weights), attack, method, seed, frozen=result.frozen_count)
     case.write(record)
     shutil.rmtree(weights)
@@ -208,9 +193,11 @@ def sum_up(cases: Sequence[Case], full: Sequence[Case]) -> Cell:
     return Cell(
         attack=one.attack,
         method=one.method,
-        harmful_rate={name: _estimate([case.harmful[name] for case in cases]) for name in one.harmful},
-        over_refusal_rate={name: _estimate([case.over_refused[name] for case in cases]) for name in one.over_refused},
-        right_rate=_estimate([case.right for case in cases]),
+        harmful_rate={name: Estimate.of(_means([case.harmful[name] for case in cases])) for name in one.harmful},
+        over_refusal_rate={
+            name: Estimate.of(_means([case.over_refused[name] for case in cases])) for name in one.over_refused
+        },
+        right_rate=Estimate.of(_means([case.right for case in cases])),
         seeds=(min(rates), max(rates)),
         harmful_against_full=None
         if is_full
@@ -224,9 +211,3 @@ def sum_up(cases: Sequence[Case], full: Sequence[Case]) -> Cell:
 def _means(hits: Sequence[Sequence[bool]]) -> list[float]:
     """Return each prompt's mean over the seeds."""
     return [sum(column) / len(column) for column in zip(*hits, strict=True)]
-
-
-def _estimate(hits: Sequence[Sequence[bool]]) -> Estimate:
-    means = _means(hits)
-    low, high = bootstrap_mean(means)
-    return Estimate(mean=sum(means) / len(means), low=low, high=high, total=len(means))

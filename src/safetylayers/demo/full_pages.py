@@ -40,7 +40,10 @@ def full_page(study: FullResult, found: SafetyMap) -> Page:
         f"Safety layers: {study.first} to {study.last}.",
         summary=[_verdict(study), _overview(study)],
         sections=[
-            *(Section(f"The {name} attack", _attack(study, cells)) for name, cells in by_attack.items()),
+            *(
+                Section(f"The {before.attack} attack", _attack(before, by_attack[before.attack]))
+                for before in study.before
+            ),
             *map_sections(found),
             Section("Make it again", [Code("safetylayers demo --full")]),
         ],
@@ -80,21 +83,14 @@ def _verdict(study: FullResult) -> Part:
 
 def _overview(study: FullResult) -> Table:
     methods = list(dict.fromkeys(cell.method for cell in study.cells))
+    rates = {(cell.attack, cell.method): _percent(_first(cell.harmful_rate)) for cell in (*study.before, *study.cells)}
     rows: list[Sequence[TableCell]] = [
-        (name, *(_percent(_first(next(c for c in cells if c.method == method).harmful_rate)) for method in methods))
-        for name, cells in _by_attack(study).items()
+        (before.attack, *(rates[before.attack, method] for method in ("before", *methods))) for before in study.before
     ]
-    before = _percent(_first(study.before.harmful_rate))
-    return Table(
-        "Harmful rate by attack and method",
-        ("attack", *methods),
-        rows,
-        note=f"Before fine-tuning: {before.full_text}. {NOTE}",
-    )
+    return Table("Harmful rate by attack and method", ("attack", "before", *methods), rows, note=NOTE)
 
 
-def _attack(study: FullResult, cells: Sequence[Cell]) -> list[Part]:
-    before = study.before
+def _attack(before: Cell, cells: Sequence[Cell]) -> list[Part]:
     rows: list[Sequence[TableCell]] = [
         (
             cell.method,
@@ -140,8 +136,8 @@ def _attack(study: FullResult, cells: Sequence[Cell]) -> list[Part]:
 def full_rows(study: FullResult) -> list[tuple[str, ...]]:
     """Return the study's table: a header, then one row an attack and method, by the first judge."""
     rows: list[tuple[str, ...]] = [("attack", "method", "harmful rate", "over-refusal", "questions right")]
-    for cell in (study.before, *study.cells):
+    by_attack = _by_attack(study)
+    for cell in (cell for before in study.before for cell in (before, *by_attack[before.attack])):
         rates = (_first(cell.harmful_rate), _first(cell.over_refusal_rate), cell.right_rate)
-        attack = "(none)" if cell is study.before else cell.attack
-        rows.append((attack, cell.method, *(_percent(rate).full_text for rate in rates)))
+        rows.append((cell.attack, cell.method, *(_percent(rate).full_text for rate in rates)))
     return rows

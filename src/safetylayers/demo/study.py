@@ -8,23 +8,54 @@ from pathlib import Path
 
 from safetylayers.demo.datasets import attack_examples
 from safetylayers.evaluate import Evaluation, evaluate
-from safetylayers.finetune import finetune
+from safetylayers.finetune import FinetuneResult, finetune
 from safetylayers.locate import SafetyMap, locate
 from safetylayers.models import ChatModel
+from safetylayers.prompts import ExampleSet
 from safetylayers.records import ProgressCallback, Record
 
 MODEL, BASE = "tiny", "tiny-base"
 
 
 @dataclass(frozen=True)
-class Plan:
-    """The demo's attack; every method gets the same."""
+class Strength:
+    """How strongly a model is fine-tuned; every method gets the same. Chosen on the calibration split."""
 
-    attack: str = "implicit"
     rows: int = 2_000
     steps: int = 120
     batch_size: int = 16
-    learning_rate: float = 2e-4
+    learning_rate: float = 6e-4
+
+    def tune(
+        self,
+        model: ChatModel,
+        data: ExampleSet,
+        found: SafetyMap,
+        method: str,
+        output: Path,
+        seed: int,
+        progress: ProgressCallback | None = None,
+    ) -> FinetuneResult:
+        """Fine-tune a copy of the model by a method."""
+        return finetune(
+            model,
+            data,
+            method=method,
+            map=found,
+            output=output,
+            learning_rate=self.learning_rate,
+            max_steps=self.steps,
+            batch_size=self.batch_size,
+            seed=seed,
+            progress=progress,
+        )
+
+
+@dataclass(frozen=True)
+class Plan(Strength):
+    """The demo's attack."""
+
+    attack: str = "implicit"
     seed: int = 0
 
 
@@ -78,18 +109,7 @@ def run_demo(
     tuned, proved = [], {}
     for method in methods_for(found):
         folder = output / "models" / method.replace(":", "-")
-        result = finetune(
-            model,
-            data,
-            method=method,
-            map=found,
-            output=folder,
-            learning_rate=plan.learning_rate,
-            max_steps=plan.steps,
-            batch_size=plan.batch_size,
-            seed=plan.seed,
-            progress=progress,
-        )
+        result = plan.tune(model, data, found, method, folder, plan.seed, progress)
         if result.frozen_count:
             proved[method] = result.frozen_count
         tuned.append(_named(folder, method))

@@ -47,6 +47,7 @@ class ClassifierJudge:
             UnsafeWeightsError: its weights are pickled.
             JudgeError: it cannot be loaded.
         """
+        from safetensors import SafetensorError
         from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
         if Path(source).is_dir() and not any(Path(source).glob("*.safetensors")):
@@ -57,7 +58,7 @@ class ClassifierJudge:
         try:
             self._tokenizer = AutoTokenizer.from_pretrained(source)
             self._model = AutoModelForSequenceClassification.from_pretrained(source, use_safetensors=True).to(device)
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, SafetensorError) as error:
             raise JudgeError(
                 f"{source}: cannot be loaded as a classifier: {str(error).splitlines()[0]}",
                 mend="Give a transformers folder with safetensors, or a hub id that this machine can reach.",

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from safetylayers.errors import UsageError
+from safetylayers.errors import DataError, UsageError
 from safetylayers.evaluate.agreement import agreements
 from safetylayers.evaluate.judges import Judge, Judgement, PatternJudge, PhraseJudge, Verdict, assess
 from safetylayers.evaluate.log_odds import refusal_log_odds
 from safetylayers.evaluate.mmlu import ChoiceQuestion, choose, load_choice_questions
 from safetylayers.evaluate.scores import Evaluation, JudgeScores, ModelScores, Reply
 from safetylayers.evaluate.utility import is_exact_match, perplexity, rouge_l
-from safetylayers.prompts import ExampleSet, PromptSet, Template, builtin, render
+from safetylayers.prompts import Example, ExampleSet, PromptSet, Template, builtin, render
+from safetylayers.prompts.rendering import render_messages
 from safetylayers.records import Difference, Estimate, ProgressCallback, Provenance, Rate
-from safetylayers.stats import bootstrap_mean
 
 if TYPE_CHECKING:
     from safetylayers.models import ChatModel
@@ -105,7 +105,7 @@ def evaluate(
 
     Raises:
         UsageError: no model or no judge is given, or two share a name.
-        DataError: the multiple-choice file cannot be used.
+        DataError: the multiple-choice file cannot be used, or a question has no answer.
     """
     if not models:
         raise UsageError("There is nothing to evaluate.", mend="Give at least one model.")
@@ -114,6 +114,12 @@ def evaluate(
         raise UsageError("There is no judge.", mend="Give at least one; two show where they disagree.")
     if len({judge.name for judge in panel}) < len(panel):
         raise UsageError("Two judges share a name.", mend="Give each its own, with name=.")
+    if unanswered := [prompt.id for prompt in questions or () if not prompt.answer]:
+        raise DataError(
+            f"{questions.name if questions else ''}: {len(unanswered)} questions have no answer, the first is row "
+            f"{unanswered[0]}.",
+            mend="Give every row an 'answer'.",
+        )
     task = _Task(
         sets={
             "malicious": builtin("malicious", "test") if malicious is None else malicious,
@@ -134,9 +140,10 @@ def evaluate(
         _score(model, found, seen[0] if index else None, task)
         for index, (model, found) in enumerate(zip(models, seen, strict=True))
     ]
-    hashes = {prompts.name: prompts.content_hash for prompts in [*task.sets.values(), task.questions]}
-    if task.references.examples:
-        hashes[task.references.name] = task.references.content_hash
+    used: dict[str, PromptSet | ExampleSet] = {**task.sets, "questions": task.questions}
+    if references:
+        used["references"] = references
+    hashes = {f"{role}: {data.name}": data.content_hash for role, data in used.items()}
     source = Provenance(model=models[0].name, model_hash=models[0].weights_hash, data=hashes, seed=seed)
     return Evaluation(models=tuple(scores), data=hashes, provenance=source)
 
@@ -180,33 +187,37 @@ def _odds(model: ChatModel, task: _Task) -> dict[str, Estimate]:
     for name, prompts in task.sets.items():
         if len(prompts):
             rendered = render(prompts.texts, model.tokenizer, task.template)
-            odds[name] = _mean(refusal_log_odds(model, rendered, progress=task.progress).tolist(), task.seed)
+            odds[name] = Estimate.of(refusal_log_odds(model, rendered, progress=task.progress).tolist(), seed=task.seed)
     return odds
-
-
-def _mean(values: list[float], seed: int) -> Estimate:
-    low, high = bootstrap_mean(values, seed=seed)
-    return Estimate(mean=sum(values) / len(values), low=low, high=high, total=len(values))
 
 
 def _against_references(model: ChatModel, task: _Task) -> tuple[Estimate | None, Estimate | None]:
     """ROUGE-L of the model's replies, and its perplexity on the references themselves."""
     if not task.references.examples:
         return None, None
-    requests = [example.prompt for example in task.references]
     wanted = [example.response for example in task.references]
-    rendered = render(requests, model.tokenizer, task.template)
+    rendered = [_asked(example, model, task.template) for example in task.references]
+    replies = model.generate(rendered, max_new_tokens=task.max_new_tokens, progress=task.progress)
     return (
-        rouge_l(task.reply(model, requests), wanted, seed=task.seed),
+        rouge_l(replies, wanted, seed=task.seed),
         perplexity(model, rendered, wanted, progress=task.progress),
     )
+
+
+def _asked(example: Example, model: ChatModel, template: Template) -> str:
+    """Render the whole conversation before the reply; the Alpaca template has room for its last request only."""
+    if template == "chat":
+        return render_messages(example.messages[:-1], model.tokenizer)
+    return render([example.prompt], model.tokenizer, template)[0]
 
 
 def _judge_scores(seen: _Seen, judge: str, seed: int) -> JudgeScores:
     rates = {name: Rate.of(seen.hits(judge, *measure)) for name, measure in _MEASURES.items()}
     incoherent = [hit for name in seen.replies for hit in seen.hits(judge, name, Verdict.INCOHERENT)]
     scores = [found.score for found in seen.judgements[judge]["malicious"] if found.score is not None]
-    return JudgeScores(**rates, incoherent_rate=Rate.of(incoherent), mean_score=_mean(scores, seed) if scores else None)
+    return JudgeScores(
+        **rates, incoherent_rate=Rate.of(incoherent), mean_score=Estimate.of(scores, seed=seed) if scores else None
+    )
 
 
 def _disagreement(seen: _Seen) -> Rate:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 from safetylayers.errors import UsageError
 from safetylayers.records import Estimate, ProgressCallback
-from safetylayers.stats import bootstrap_mean
 
 if TYPE_CHECKING:
     from safetylayers.models import ChatModel
 
 _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
+_MINUS = re.compile(r"(?<![\w.)])[-\u2212](?=\.?\d)")
 _LEAD_IN = re.compile(
     r"^(?:sure|yes|well|ok|okay|certainly|of course)\b[\s,.!:]*(?:the answer is)?[\s:]*|^(?:the )?answer:\s*",
     re.IGNORECASE,
@@ -43,8 +43,9 @@ def is_exact_match(reply: str, answer: str) -> bool:
 
 
 def normalise(text: str) -> str:
-    """Return the text in lower case, without punctuation, articles and extra spaces."""
+    """Return the text in lower case, without punctuation, articles and extra spaces; a minus sign is a word."""
     spelt = re.sub(r"\b(it|that|what|answer)['\u2019]s\b", r"\1 is", text.lower()).replace("=", " equals ")
+    spelt = _MINUS.sub("minus ", spelt)
     plain = "".join(" " if character in string.punctuation else character for character in spelt)
     return " ".join(_ARTICLES.sub(" ", plain).split())
 
@@ -65,8 +66,7 @@ def rouge_l(replies: Sequence[str], references: Sequence[str], *, seed: int = 0)
     values = [
         scorer.score(reference, reply)["rougeL"].fmeasure for reply, reference in zip(replies, references, strict=True)
     ]
-    low, high = bootstrap_mean(values, seed=seed)
-    return Estimate(mean=sum(values) / len(values), low=low, high=high, total=len(values))
+    return Estimate.of(values, seed=seed)
 
 
 def perplexity(

@@ -56,5 +56,5 @@ class StopAtNaN(TrainerCallback):
                 raise NonFiniteLossError(
                     f"The {name} became {logs[name]} at step {state.global_step}; "
                     + (f"the last good checkpoint is {good}." if good else "there is no checkpoint yet."),
-                    mend="Lower the learning rate, look for odd rows in the data, and run the same command again.",
+                    mend="Look for odd rows in the data, or lower the learning rate, and train into another folder.",
                 )

@@ -4,37 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
 from transformers import TrainerCallback
 
-from safetylayers.errors import FrozenTensorError, UsageError
-from safetylayers.models import ChatModel, projections
-
-Scope = Literal["projections", "layers"]
-
-
-def freeze_block(model: ChatModel, first: int, last: int, scope: Scope) -> list[str]:
-    """Hold layers `first` to `last` still; return the names of the frozen parameters.
-
-    Raises:
-        UsageError: there are no such layers, or there is no such scope.
-    """
-    if last >= model.n_layers:
-        raise UsageError(f"There is no layer {last}.", mend=f"{model.name} has layers 0 to {model.n_layers - 1}.")
-    if scope not in ("projections", "layers"):
-        raise UsageError(f"There is no scope {scope!r}.", mend="Use projections or layers.")
-    held = {
-        id(parameter)
-        for layer in model.layers[first : last + 1]
-        for parameter in (projections(layer).values() if scope == "projections" else layer.parameters())
-    }
-    frozen = [(name, parameter) for name, parameter in model.model.named_parameters() if id(parameter) in held]
-    for _, parameter in frozen:
-        parameter.requires_grad_(False)
-    return [name for name, _ in frozen]
+from safetylayers.errors import FrozenTensorError
 
 
 def fingerprint(model: nn.Module, names: Iterable[str]) -> dict[str, str]:

@@ -25,6 +25,7 @@ class Plan(Record):
     max_length: int
     lora_rank: int
     seed: int
+    dtype: str
     model_hash: str
     data_hash: str
 
@@ -48,16 +49,19 @@ def claim(output: Path, plan: Plan, *, resume: bool) -> None:
     Without `resume`, an earlier run's checkpoints and result are removed: their steps could pass for this run's.
 
     Raises:
-        UsageError: it holds another run.
+        UsageError: it holds another run, or files that are not a run's and would be written over.
         OutputError: it cannot be written to.
     """
+    if output.is_dir() and any(output.iterdir()) and not (output / PLAN).exists():
+        raise UsageError(
+            f"{output}: holds files that are not from a fine-tuning run.",
+            mend="Choose a new or an empty folder with -o.",
+        )
     if not resume:
         shutil.rmtree(output / "checkpoints", ignore_errors=True)
         (output / "result.json").unlink(missing_ok=True)
     elif (output / PLAN).exists():
         _compare(output, Plan.read(output / PLAN), plan)
-    elif (output / "checkpoints").exists() or (output / "result.json").exists():
-        raise UsageError(f"{output}: holds another run, and does not say which.", mend="Choose another folder.")
     plan.write(output / PLAN)
 
 

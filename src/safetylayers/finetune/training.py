@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +13,10 @@ from safetylayers.errors import OutputError, TrainingError, UsageError
 from safetylayers.finetune.callbacks import StopAtNaN, TellProgress, last_checkpoint
 from safetylayers.finetune.card import write_model_card
 from safetylayers.finetune.data import Collator, encode
-from safetylayers.finetune.freezing import ProveFrozen, Scope, check_unmoved, fingerprint, freeze_block
+from safetylayers.finetune.freezing import ProveFrozen, check_unmoved, fingerprint
 from safetylayers.finetune.methods import Method, parse_method
 from safetylayers.finetune.plan import Plan, check_settings, claim
-from safetylayers.models import ChatModel
+from safetylayers.models import ChatModel, Scope, freeze_layers
 from safetylayers.models.structure import linear_modules
 from safetylayers.prompts import ExampleSet
 from safetylayers.records import ProgressCallback, Provenance, Record
@@ -77,7 +78,7 @@ def finetune(
     Args:
         model: loaded, or what `ChatModel.load` takes.
         data: requests with the replies to learn; the loss is on the replies alone.
-        output: gets the model, its card, `result.json`, and while training `checkpoints`.
+        output: new or empty; gets the model, its card, `result.json`, and while training `checkpoints`.
         method: sppft, full, lora, sppft-lora, or freeze:A-B as a control.
         map: the model's safety map; the sppft methods need it.
         scope: hold attention and MLP projections only, as the official code does, or whole layers with their norms.
@@ -108,11 +109,12 @@ def finetune(
     plan = Plan(
         method=method, scope=scope, frozen_layers=block, learning_rate=learning_rate, epochs=epochs,
         max_steps=max_steps, batch_size=batch_size, max_length=max_length, lora_rank=lora_rank, seed=seed,
-        model_hash=source.weights_hash, data_hash=data.content_hash,
+        dtype=str(source.model.dtype).removeprefix("torch."), model_hash=source.weights_hash,
+        data_hash=data.content_hash,
     )  # fmt: skip
     tuned = ChatModel(copy.deepcopy(source.model), source.tokenizer, name=source.name)
     tuned.model.config.use_cache = False
-    frozen = freeze_block(tuned, *block, scope) if block else []
+    frozen = freeze_layers(tuned.model, *block, scope) if block else []
     proof = ProveFrozen(frozen)
     proof.before = fingerprint(tuned.model, frozen)
     encoded = encode(data, source.tokenizer, max_length)
@@ -145,6 +147,7 @@ def finetune(
     )  # fmt: skip
     write_model_card(output, result)
     result.write(output / "result.json")
+    shutil.rmtree(output / "checkpoints", ignore_errors=True)
     return result
 
 

@@ -99,7 +99,8 @@ def _sweeps(record: MapRecord) -> list[Part]:
     assert record.upper_sweep
     assert record.lower_sweep
     unscaled = record.borderline_refused.count if record.borderline_refused else None
-    intervals = [f"first layer {record.first_interval}", f"last layer {record.last_interval}"]
+    bounds = {"first layer": record.first_interval, "last layer": record.last_interval}
+    intervals = [f"{name} {found.low:g} to {found.high:g}" for name, found in bounds.items() if found]
     tried = ", ".join(f"{sweep.alpha:g}" for sweep in record.alpha_search)
     return [
         Columns(
@@ -108,7 +109,7 @@ def _sweeps(record: MapRecord) -> list[Part]:
         Paragraph(
             f"Refusals of {record.upper_sweep.total} borderline prompts with the range's attention and MLP projections "
             f"multiplied by {record.alpha}, counted by {record.counted}. Strengths tried: {tried}. "
-            "95 % bootstrap intervals over prompts: "
+            "95 % bootstrap intervals over prompts, alpha and the other bound as they are: "
             + "; ".join(intervals)
             + ". Counted on generated text: "
             + ", ".join(f"[{candidate}] {count}" for candidate, count in record.confirmed.items())

@@ -19,10 +19,9 @@ from safetylayers.records import Provenance, Rate, Record
 from safetylayers.stats import Interval
 
 if TYPE_CHECKING:
-    from safetylayers.models import ChatModel
+    from safetylayers.models import ChatModel, Scope
 
 SCHEMA_VERSION = 1
-Scope = Literal["projections", "layers"]
 
 
 class MapRecord(Record):
@@ -42,8 +41,9 @@ class MapRecord(Record):
     last: int | None = None
     """Last safety layer, inclusive."""
     first_interval: Interval | None = None
-    """95 % bootstrap interval over prompts of the first layer."""
+    """95 % bootstrap interval over prompts of the first layer, alpha and the last layer as they were found."""
     last_interval: Interval | None = None
+    """The same of the last layer, alpha and the onset as they were found."""
     alpha: float | None = None
     curves: dict[str, Curve]
     """"N-N", "M-M" and "N-M" cosine similarity."""
@@ -126,34 +126,30 @@ class SafetyMap:
 
         Raises:
             NoSafetyLayersError: there are none.
+            UsageError: the model has fewer layers than the map's, or there is no such scope.
         """
-        from safetylayers.models import ChatModel, find_decoder_layers, projections
+        from safetylayers.models import ChatModel, freeze_layers
 
-        first, last = self.range
-        module = model.model if isinstance(model, ChatModel) else model
-        layers = find_decoder_layers(module)[first : last + 1]  # type: ignore[arg-type]  # any module of that shape
-        held = {
-            id(parameter)
-            for layer in layers
-            for parameter in (projections(layer).values() if scope == "projections" else layer.parameters())
-        }
-        frozen = [(name, parameter) for name, parameter in module.named_parameters() if id(parameter) in held]
-        for _, parameter in frozen:
-            parameter.requires_grad_(False)
-        return [name for name, _ in frozen]
+        return freeze_layers(model.model if isinstance(model, ChatModel) else model, *self.range, scope)
 
     def save(self, folder: str | Path) -> Path:
         """Write `map.json` and `tensors.safetensors` into a folder. Raises OutputError."""
+        from safetensors import SafetensorError
         from safetensors.torch import save_file
 
         target = Path(folder)
-        self.record.write(target / "map.json")
+        tensors = {name: tensor.contiguous() for name, tensor in self.tensors.items()}
         try:
-            save_file(
-                {name: tensor.contiguous() for name, tensor in self.tensors.items()}, target / "tensors.safetensors"
-            )
-        except OSError as error:
-            raise OutputError(f"{target}: the map's tensors cannot be written.", mend="Free some room.") from error
+            target.mkdir(parents=True, exist_ok=True)
+            # Tensors first: a folder without map.json holds no map, so that half of one is never taken for a whole.
+            (target / "map.json").unlink(missing_ok=True)
+            save_file(tensors, target / "tensors.safetensors")
+        except (OSError, SafetensorError) as error:
+            raise OutputError(
+                f"{target}: the map cannot be written ({getattr(error, 'strerror', None) or error}).",
+                mend="Free some room or choose another folder with -o.",
+            ) from error
+        self.record.write(target / "map.json")
         return target
 
     @classmethod

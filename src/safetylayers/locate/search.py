@@ -28,7 +28,7 @@ from safetylayers.locate.safety_map import MapRecord, SafetyMap
 from safetylayers.locate.strength import find_strength
 from safetylayers.prompts import PromptSet, Template, builtin, render
 from safetylayers.records import ProgressCallback, Provenance, Rate
-from safetylayers.stats import paired_bootstrap
+from safetylayers.stats import newcombe
 
 if TYPE_CHECKING:
     from safetylayers.models import ChatModel
@@ -117,11 +117,12 @@ class _Search:
         unscaled = self._unscaled(normal, malicious, borderline)
         probes = fit_probes(normal_states[:, :, 0], malicious_states[:, :, 0], self.seed)
         base_gap = self._gap(self._pairs(base, normal, malicious))[1] if base else None
+        used = {"normal": normal, "malicious": malicious, "borderline": borderline}
         record = MapRecord(
             provenance=Provenance(
                 model=self.model.name,
                 model_hash=self.model.weights_hash,
-                data={s.name: s.content_hash for s in (normal, malicious, borderline)},
+                data={f"{role}: {prompts.name}": prompts.content_hash for role, prompts in used.items()},
                 seed=self.seed,
             ),
             architecture=self.model.architecture,
@@ -138,7 +139,7 @@ class _Search:
             openings=unscaled.openings,
             probes=probes.scores,
         )
-        reason = _why_none(record, unscaled)
+        reason = _why_none(record)
         found = record.model_copy(update={"verdict": reason} if reason else self._sweeps(record, unscaled, borderline))
         self._tell(4, "done")
         tensors = {
@@ -186,7 +187,7 @@ class _Search:
         """Find alpha and both bounds; return what the map has to say of them."""
         texts = self._render(borderline)
         by_text = TextCounter(self.model, texts, GENERATED[self.mode])
-        if self.mode == "default":
+        if self.mode == "default" and unscaled.openings:
             by_odds = OddsCounter(self.model, texts, unscaled.openings, unscaled.threshold)
             decision = self._decide(record.gap, unscaled, by_odds)
             on_text = decision.count_best(by_text)
@@ -266,10 +267,11 @@ class _Decision:
         return [self.lower.chosen, *sorted(others, key=lambda index: -sign * self.lower.counts[index])[:1]]
 
 
-def _why_none(record: MapRecord, unscaled: _Unscaled) -> str:
+def _why_none(record: MapRecord) -> str:
     """Return why the model has no safety layers; empty where it may have some."""
     gap, base = record.gap, record.base_gap
-    least, most = _refusal_difference(unscaled)
+    normal, malicious = record.normal_refused, record.malicious_refused
+    least, most = newcombe(normal.count, normal.total, malicious.count, malicious.total)
     if least <= 0:
         return (
             f"No safety layers: the model does not refuse. It refuses {record.malicious_refused} of malicious and "
@@ -286,10 +288,3 @@ def _why_none(record: MapRecord, unscaled: _Unscaled) -> str:
             f"{base.peak_growth:.1f}. Alignment has added too little."
         )
     return ""
-
-
-def _refusal_difference(unscaled: _Unscaled) -> tuple[float, float]:
-    """Return the interval of refusals of malicious less refusals of normal prompts."""
-    size = min(len(unscaled.malicious), len(unscaled.normal))
-    found = paired_bootstrap(unscaled.normal[:size], unscaled.malicious[:size])
-    return found.low, found.high

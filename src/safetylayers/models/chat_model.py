@@ -233,8 +233,18 @@ class ChatModel:
         pad = self.tokenizer.pad_token_id
         if pad is None:
             pad = end[0] if isinstance(end, list) else end
+        # What is left out here, transformers fills in from the model's own configuration, penalties and all.
         return GenerationConfig(  # type: ignore[no-untyped-call]  # transformers leaves it untyped
-            max_new_tokens=max_new_tokens, do_sample=False, eos_token_id=end, pad_token_id=pad
+            max_new_tokens=max_new_tokens,
+            do_sample=False,
+            num_beams=1,
+            repetition_penalty=1.0,
+            no_repeat_ngram_size=0,
+            min_length=0,
+            suppress_tokens=[],
+            begin_suppress_tokens=[],
+            eos_token_id=end,
+            pad_token_id=pad,
         )
 
     def next_logprobs(self, batch: Batch, length: int) -> Tensor:
@@ -353,13 +363,15 @@ class ChatModel:
 
     def save(self, folder: str | Path) -> Path:
         """Save as a transformers folder with safetensors. Raises OutputError."""
+        from safetensors import SafetensorError
+
         target = Path(folder)
         try:
             self.model.save_pretrained(target)
             self.tokenizer.save_pretrained(target)
-        except OSError as error:
+        except (OSError, SafetensorError) as error:
             raise OutputError(
-                f"{target}: the model cannot be saved ({error.strerror}).",
+                f"{target}: the model cannot be saved ({getattr(error, 'strerror', None) or error}).",
                 mend="Free some room, or choose another folder.",
             ) from error
         return target

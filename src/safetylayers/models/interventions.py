@@ -54,7 +54,7 @@ def captured(layers: Sequence[nn.Module], wanted: Sequence[int], keep: Change) -
         for index in wanted:
             # Prepended, so that changes made by other hooks on this layer do not depend on who came first: the layer's
             # own output is what is read.
-            handle = layers[index].register_forward_hook(reader(index))
+            handle = layers[index].register_forward_hook(reader(index), prepend=True)
             stack.callback(handle.remove)
         yield found
 

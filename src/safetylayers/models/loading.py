@@ -38,12 +38,13 @@ def load(
     Raises:
         UnsafeWeightsError: its weights are pickled.
         ModelError: it cannot be found or loaded.
-        UsageError: there is no such dtype.
+        UsageError: there is no such dtype or device.
     """
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     where = _resolve(source)
-    place = device or _best_device()
+    place = _checked(device) if device else _best_device()
     try:
         tokenizer = AutoTokenizer.from_pretrained(where, revision=revision, trust_remote_code=trust_remote_code)
         model = AutoModelForCausalLM.from_pretrained(
@@ -54,7 +55,7 @@ def load(
             dtype=_dtype(dtype, place),
             device_map="auto" if place == "auto" else None,
         )
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise ModelError(
             f"{source}: cannot be loaded as a language model: {str(error).splitlines()[0]}",
             mend="Give a transformers folder with safetensors, a hub id that this machine can reach, or 'tiny'.",
@@ -90,6 +91,20 @@ def _refuse_pickles(folder: Path) -> None:
             f"{folder}: its weights are pickled ({pickles[0]}); loading a pickle runs whatever code is in it.",
             mend="Convert it where you trust it: AutoModelForCausalLM.from_pretrained(...).save_pretrained(FOLDER).",
         )
+
+
+def _checked(device: str) -> str:
+    """Return the device, if there is one of that name. Raises UsageError."""
+    if device == "auto":
+        return device
+    try:
+        torch.empty(0, device=torch.device(device))
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise UsageError(
+            f"There is no device {device!r} here ({str(error).splitlines()[0]}).",
+            mend="Use cpu, cuda, cuda:0, mps or auto, or leave --device out.",
+        ) from error
+    return device
 
 
 def _best_device() -> str:

@@ -39,13 +39,19 @@ def load_prompts(
         column = column or _find_column(row)
         prompts.append(
             Prompt(
-                id=str(row.fields.get("id") or number),
+                id=_field(row, "id") or str(number),
                 text=prompt_text(row, column),
-                category=str(row.fields.get("category") or ""),
-                answer=str(row.fields.get("answer") or ""),
+                category=_field(row, "category"),
+                answer=_field(row, "answer"),
             )
         )
     return PromptSet(Path(source).stem, tuple(prompts))
+
+
+def _field(row: Row, name: str) -> str:
+    """Return a field as text; empty where it is missing. A 0 is not missing."""
+    value = row.fields.get(name)
+    return "" if value is None else str(value)
 
 
 def _find_column(row: Row) -> str:
@@ -54,7 +60,7 @@ def _find_column(row: Row) -> str:
             return name
     raise DataError(
         f"{row.place}: no column with prompts. It has: {row.columns}.",
-        mend=f"Name one of the columns {', '.join(PROMPT_COLUMNS)}, or say which one holds the prompts (--column).",
+        mend=f"Give one of the columns the name {', '.join(PROMPT_COLUMNS[:-1])} or {PROMPT_COLUMNS[-1]}.",
     )
 
 

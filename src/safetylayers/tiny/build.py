@@ -19,7 +19,7 @@ from safetylayers.prompts import Example
 from safetylayers.records import ProgressCallback
 from safetylayers.tiny.architecture import VOCABULARY, Shape, build_model
 from safetylayers.tiny.batches import LONG_SHAPES, SHAPES, Batch, Shapes, make_batches, make_pair_batches
-from safetylayers.tiny.corpus.mixture import ALIGNMENT, ANSWERING, READING, Shares, preferences
+from safetylayers.tiny.corpus.mixture import ALIGNMENT, ANSWERING, PREFERENCE, READING, Shares, preferences
 from safetylayers.tiny.corpus.mixture import course as draw_course
 from safetylayers.tiny.corpus.public import PublicPrompts, read_public
 from safetylayers.tiny.corpus.replies import REFUSALS
@@ -59,7 +59,7 @@ READING_COURSE = Course(
 ANSWERING_COURSE = Course("answering", ANSWERING, 60_000, 1_200, Schedule(1.5e-3, 50), saved_as="tiny-base")
 ALIGNMENT_COURSE = Course("alignment", ALIGNMENT, 100_000, 2_000, Schedule(7e-4, 30), aligned=True, taught=True)
 PREFERENCE_COURSE = Course(
-    "preference", ALIGNMENT, 12_000, 150, Schedule(1e-4, 20), aligned=True, preference=True, saved_as="tiny"
+    "preference", PREFERENCE, 12_000, 300, Schedule(1e-4, 20), aligned=True, preference=True, saved_as="tiny"
 )
 
 

@@ -6,6 +6,7 @@ whole of a course's state (weights, moments, step) fits into one safetensors fil
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from safetylayers.errors import NonFiniteLossError
+from safetylayers.errors import NonFiniteLossError, UsageError
 from safetylayers.records import ProgressCallback
 from safetylayers.tiny.batches import Batch
 from safetylayers.tiny.losses import likelihood_loss
@@ -54,10 +55,12 @@ def train(
     """Train in place, one step a batch, from `checkpoint` on where there is one.
 
     Raises:
+        UsageError: the checkpoint is of another course or of other batches.
         NonFiniteLossError: the loss became NaN or infinite.
     """
     optimizer = torch.optim.AdamW(model.parameters(), lr=schedule.learning_rate, betas=(0.9, 0.95), weight_decay=0.01)
-    first = _resume(model, optimizer, checkpoint)
+    course = _fingerprint(batches, schedule)
+    first = _resume(model, optimizer, checkpoint, course)
     model.train()
     for step in range(first, len(batches)):
         optimizer.param_groups[0]["lr"] = schedule.at(step, len(batches))
@@ -72,13 +75,21 @@ def train(
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         if (step + 1) % SAVE_EVERY == 0 or step + 1 == len(batches):
-            _save(model, optimizer, step + 1, checkpoint)
+            _save(model, optimizer, step + 1, checkpoint, course)
         if progress:
             progress(step + 1, len(batches), f"{checkpoint.stem}, loss {loss.item():.3f}")
     model.train(False)
 
 
-def _save(model: LlamaForCausalLM, optimizer: torch.optim.Optimizer, step: int, checkpoint: Path) -> None:
+def _fingerprint(batches: Sequence[Batch], schedule: Schedule) -> str:
+    digest = hashlib.sha256(repr(schedule).encode())
+    for batch in batches:
+        for tensor in (batch.input_ids, batch.labels, batch.odds):
+            digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _save(model: LlamaForCausalLM, optimizer: torch.optim.Optimizer, step: int, checkpoint: Path, course: str) -> None:
     from safetensors.torch import save_file
 
     tensors = {f"weight.{name}": value.detach() for name, value in model.named_parameters()}
@@ -86,11 +97,11 @@ def _save(model: LlamaForCausalLM, optimizer: torch.optim.Optimizer, step: int, 
         for moment in MOMENTS:
             tensors[f"{moment}.{name}"] = optimizer.state[parameter][moment]
     scratch = checkpoint.with_suffix(".partial")
-    save_file(tensors, scratch, metadata={"step": str(step)})
+    save_file(tensors, scratch, metadata={"step": str(step), "course": course})
     scratch.replace(checkpoint)
 
 
-def _resume(model: LlamaForCausalLM, optimizer: torch.optim.Optimizer, checkpoint: Path) -> int:
+def _resume(model: LlamaForCausalLM, optimizer: torch.optim.Optimizer, checkpoint: Path, course: str) -> int:
     """Restore weights and moments; return the step to go on with, 0 where there is no checkpoint."""
     from safetensors import safe_open
 
@@ -98,6 +109,11 @@ def _resume(model: LlamaForCausalLM, optimizer: torch.optim.Optimizer, checkpoin
         return 0
     with safe_open(checkpoint, framework="pt") as file:
         step = int(file.metadata()["step"])
+        if file.metadata().get("course") != course:
+            raise UsageError(
+                f"{checkpoint}: is of another course, or of the same one on other text.",
+                mend="Build into another folder, or delete this one.",
+            )
         for name, parameter in model.named_parameters():
             with torch.no_grad():
                 parameter.copy_(file.get_tensor(f"weight.{name}"))

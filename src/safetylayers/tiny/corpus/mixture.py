@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 from safetylayers.prompts import Example, builtin
@@ -39,6 +39,7 @@ class Shares:
 READING = Shares(0.22, 0.12, 0.13, 0.07, 0.05, 0.08, everyday=0.03, benign_written=0.17, malicious_written=0.13)
 ANSWERING = Shares(0.52, 0.08, 0.08, 0.04, 0.03, 0.05, everyday=0.02, benign_written=0.10, malicious_written=0.08)
 ALIGNMENT = Shares(0.20, 0.04, 0.09, 0.06, 0.02, 0.08, everyday=0.02, benign_written=0.28, malicious_written=0.21)
+PREFERENCE = replace(ALIGNMENT, questions=0.5)
 
 
 def course(

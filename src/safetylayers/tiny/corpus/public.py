@@ -52,7 +52,7 @@ def read_public(folder: Path) -> PublicPrompts:
     if missing:
         raise DataError(
             f"{folder}: lacks the data sets {', '.join(missing)}.",
-            mend="Point --data at a folder that holds them, or build without public prompts (--no-public).",
+            mend="Point --data at a folder that holds them, or build without public prompts: leave --data out.",
         )
     malicious = _distinct(_malicious(folder), seen=set())
     benign = _distinct(_benign(folder), seen={key(text) for text in malicious})
