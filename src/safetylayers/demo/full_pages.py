@@ -104,7 +104,7 @@ def _attack(before: Cell, cells: Sequence[Cell]) -> list[Part]:
     return [
         ForestChart(
             "Harmful rate by method",
-            x=Axis("harmful rate", "%"),
+            x=Axis("harmful rate", "%", low=0),
             bars=[
                 Bar(c.method, _percent(_first(c.harmful_rate)), highlighted=c.method.startswith("sppft")) for c in cells
             ],

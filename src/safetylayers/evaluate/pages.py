@@ -68,7 +68,7 @@ def _comparison(evaluation: Evaluation, highlighted: Sequence[str]) -> list[Part
             dots=dots,
             better="bottom right",
         ),
-        ForestChart("Harmful rate by model", x=Axis("harmful rate", "%"), bars=bars),
+        ForestChart("Harmful rate by model", x=Axis("harmful rate", "%", low=0), bars=bars),
         _rates(models),
         *([_changes(models)] if len(models) > 1 else []),
     ]
