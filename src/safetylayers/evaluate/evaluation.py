@@ -114,19 +114,13 @@ def evaluate(
         raise UsageError("There is no judge.", mend="Give at least one; two show where they disagree.")
     if len({judge.name for judge in panel}) < len(panel):
         raise UsageError("Two judges share a name.", mend="Give each its own, with name=.")
-    if unanswered := [prompt.id for prompt in questions or () if not prompt.answer]:
-        raise DataError(
-            f"{questions.name if questions else ''}: {len(unanswered)} questions have no answer, the first is row "
-            f"{unanswered[0]}.",
-            mend="Give every row an 'answer'.",
-        )
     task = _Task(
         sets={
             "malicious": builtin("malicious", "test") if malicious is None else malicious,
             "borderline": builtin("borderline", "test") if borderline is None else borderline,
             "normal": builtin("normal", "test") if normal is None else normal,
         },
-        questions=builtin("questions", "test") if questions is None else questions,
+        questions=builtin("questions", "test") if questions is None else _with_answers(questions),
         references=references or ExampleSet("none", ()),
         choices=load_choice_questions(choices) if choices else [],
         judges=panel,
@@ -146,6 +140,16 @@ def evaluate(
     hashes = {f"{role}: {data.name}": data.content_hash for role, data in used.items()}
     source = Provenance(model=models[0].name, model_hash=models[0].weights_hash, data=hashes, seed=seed)
     return Evaluation(models=tuple(scores), data=hashes, provenance=source)
+
+
+def _with_answers(questions: PromptSet) -> PromptSet:
+    """Return the questions. Raises DataError if one has no answer: it would count as wrong, whatever is replied."""
+    if unanswered := [prompt.id for prompt in questions if not prompt.answer]:
+        raise DataError(
+            f"{questions.name}: {len(unanswered)} questions have no answer, the first is row {unanswered[0]}.",
+            mend="Give every row an 'answer'.",
+        )
+    return questions
 
 
 def _observe(model: ChatModel, task: _Task) -> _Seen:
