@@ -19,7 +19,7 @@ def run_command(
         "safetylayers-demo"
     ),
     full: Annotated[
-        bool, typer.Option("--full", help="All attacks, with controls, three seeds; long, resumable.")
+        bool, typer.Option("--full", help="All attacks, with controls, three seeds; half an hour, resumable.")
     ] = False,
     seed: SeedOption = 0,
     json: JsonOption = False,
