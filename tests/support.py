@@ -9,7 +9,11 @@ import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from safetylayers.attach import GateSettings, HeadCalibration, LayersRecord, SafetyLayers, Thresholds
+from safetylayers.attach.correction import Correction
+from safetylayers.attach.heads import Heads
 from safetylayers.models import ChatModel
+from safetylayers.records import Provenance
 
 TEXTS = ["What is the capital of France?", "Hi", "Explain how rain forms, please."]
 
@@ -96,3 +100,33 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
 def random_chat_model(architecture: str, seed: int = 0, **changes: Any) -> ChatModel:
     """A random model with the byte tokenizer."""
     return ChatModel(random_model(architecture, seed, **changes), byte_tokenizer(), name=f"random {architecture}")
+
+
+def safety_layers(
+    model: ChatModel,
+    *,
+    threshold: float = 0.0,
+    layers: tuple[int, ...] = (1, 2),
+    heads: tuple[str, ...] = ("harm", "refusal"),
+    rank: int = 4,
+    pools: int = 2,
+    width: int = 0,
+    gate: GateSettings | None = None,
+    seed: int = 0,
+) -> SafetyLayers:
+    """Random heads and a random correction, whose gate opens where the harm score passes `threshold`."""
+    torch.manual_seed(seed)
+    made = Heads(len(layers), model.hidden_size, heads, width=width, pools=pools)
+    correction = Correction(model.hidden_size, rank)
+    with torch.no_grad():
+        for parameter in [*made.parameters(), *correction.parameters()]:
+            parameter.add_(torch.randn_like(parameter) * 0.3)
+    limits = Thresholds(prompt=threshold, mean=threshold, peak=threshold)
+    calibration = {name: HeadCalibration(thresholds=limits if name == "harm" else None) for name in heads}
+    record = LayersRecord(
+        provenance=Provenance(model=model.name, model_hash=model.weights_hash), map_hash="none",
+        n_layers=model.n_layers, hidden_size=model.hidden_size, layers=layers, placed_by="user", template="chat",
+        trained=True, heads=heads, width=width, pools=pools, rank=rank, calibration=calibration,
+        gate=gate or GateSettings(),
+    )  # fmt: skip
+    return SafetyLayers(record, made.requires_grad_(False), correction.requires_grad_(False))

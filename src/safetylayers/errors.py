@@ -91,6 +91,12 @@ class NoSafetyLayersError(MapError):
     page = "no-safety-layers"
 
 
+class LayersError(SafetyLayersError):
+    """Attached safety layers are missing, damaged, of an unknown version, or do not fit."""
+
+    page = "layers-error"
+
+
 class TrainingError(SafetyLayersError):
     """A training run cannot start or cannot go on."""
 

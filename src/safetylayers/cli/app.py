@@ -6,10 +6,10 @@ import sys
 
 import typer
 
-from safetylayers.cli import demo, evaluate, finetune, locate
+from safetylayers.cli import attach, demo, evaluate, finetune, locate
 from safetylayers.errors import SafetyLayersError
 
-COMMANDS = (demo, locate, finetune, evaluate)
+COMMANDS = (demo, locate, finetune, attach, evaluate)
 INTERRUPTED = 130
 """Exit code after an interrupt from the keyboard."""
 

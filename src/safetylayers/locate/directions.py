@@ -18,7 +18,7 @@ from torch import Tensor
 
 from safetylayers.prompts import Template, render
 from safetylayers.records import Record
-from safetylayers.stats import percentile_interval, resample_indices
+from safetylayers.stats import bootstrap_auroc
 
 if TYPE_CHECKING:
     from safetylayers.models import ChatModel
@@ -50,6 +50,11 @@ class Probes:
 
 def instruction_end(model: ChatModel, template: Template) -> int:
     """Return the position, from the prompt's end, of the instruction's last token: what follows it is the template."""
+    return -1 - len(prompt_ending(model, template))
+
+
+def prompt_ending(model: ChatModel, template: Template) -> tuple[int, ...]:
+    """Return the tokens that the template puts after every instruction, up to where the reply begins."""
     first, second = (
         model.tokenizer(text, add_special_tokens=False).input_ids
         for text in render(["Tell me about cats", "Where is it now"], model.tokenizer, template)
@@ -57,7 +62,7 @@ def instruction_end(model: ChatModel, template: Template) -> int:
     same = 0
     while same < min(len(first), len(second)) and first[-1 - same] == second[-1 - same]:
         same += 1
-    return -1 - same
+    return tuple(first[len(first) - same :])
 
 
 def difference_of_means(malicious_MLH: Tensor, normal_NLH: Tensor) -> Tensor:
@@ -101,13 +106,9 @@ def _fit(normal: np.ndarray, malicious: np.ndarray) -> tuple[np.ndarray, float]:
 
 
 def _measure(normal: np.ndarray, malicious: np.ndarray, seed: int) -> ProbeScore:
-    wins = (malicious[:, None] > normal[None, :]) + 0.5 * (malicious[:, None] == normal[None, :])
-    rows = resample_indices(len(malicious), 500, seed)
-    columns = resample_indices(len(normal), 500, seed + 1)
-    drawn = [wins[np.ix_(row, column)].mean() for row, column in zip(rows, columns, strict=True)]
-    low, high = percentile_interval(drawn)
+    auroc, (low, high) = bootstrap_auroc(normal, malicious, seed=seed)
     return ProbeScore(
-        auroc=float(wins.mean()),
+        auroc=auroc,
         low=low,
         high=high,
         threshold=float(np.quantile(normal, 1 - FALSE_POSITIVES)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from safetylayers.locate.curves import Curve
 from safetylayers.locate.decision import Sweep
 from safetylayers.locate.directions import ProbeScore
 from safetylayers.locate.gap import Gap
+from safetylayers.prompts import Template
 from safetylayers.records import Provenance, Rate, Record
 from safetylayers.stats import Interval
 
@@ -33,7 +35,7 @@ class MapRecord(Record):
     n_layers: int
     mode: str
     """"default" or "faithful"."""
-    template: str
+    template: Template
     verdict: str
     """One sentence: where the safety layers are, or why there are none."""
     first: int | None = None
@@ -99,6 +101,11 @@ class SafetyMap:
                 mend="Nothing can be held still here. Use a model that was aligned, or a method without a map (full).",
             )
         return self.record.first, self.record.last
+
+    @property
+    def content_hash(self) -> str:
+        """SHA-256 of the record: what later results name the map by."""
+        return hashlib.sha256(self.record.model_dump_json().encode()).hexdigest()
 
     def check(self, model: ChatModel) -> None:
         """Make sure that the map is this model's.

@@ -99,12 +99,26 @@ class ChatModel:
     def device(self) -> torch.device:
         """Where inputs go."""
         embeddings: nn.Module = self.model.get_input_embeddings()
-        return embeddings.get_parameter("weight").device
+        kept = embeddings.get_parameter("weight").device
+        if kept.type != "meta":
+            return kept
+        # accelerate keeps these weights elsewhere and brings them in for the pass.
+        return torch.device(getattr(getattr(embeddings, "_hf_hook", None), "execution_device", None) or "cpu")
 
     @property
     def dtype(self) -> torch.dtype:
         """What the weights are kept in."""
         return next(self.model.parameters()).dtype
+
+    @property
+    def ends_of_text(self) -> tuple[int, ...]:
+        """Tokens that end a reply; empty where the model has none."""
+        config = self.model.generation_config
+        ends = config.eos_token_id if config is not None else None
+        ends = self.tokenizer.eos_token_id if ends is None else ends
+        if ends is None:
+            return ()
+        return tuple(ends) if isinstance(ends, list) else (ends,)
 
     @property
     def architecture(self) -> str:
@@ -126,7 +140,7 @@ class ChatModel:
         Raises:
             UsageError: there is no text, or one has no token.
         """
-        return self._batch(self._token_ids(texts))
+        return self.batch_of(self._token_ids(texts))
 
     def _token_ids(self, texts: Sequence[str]) -> list[list[int]]:
         if not texts:
@@ -136,8 +150,8 @@ class ChatModel:
             raise UsageError("A prompt is empty: it has no token.", mend="Leave empty prompts out.")
         return token_ids
 
-    def _batch(self, token_ids: Sequence[Sequence[int]]) -> Batch:
-        # A pad is never attended to, so any token serves where the tokenizer has none.
+    def batch_of(self, token_ids: Sequence[Sequence[int]]) -> Batch:
+        """Return token sequences as one left-padded batch. A pad is never attended to: any token serves."""
         return pad_left(token_ids, self.tokenizer.pad_token_id or 0, self.device)
 
     @cached_property
@@ -145,14 +159,18 @@ class ChatModel:
         return frozenset(inspect.signature(self.model.forward).parameters)
 
     def _forward(self, batch: Batch, *, last: int) -> Tensor:
-        """Return the logits at the `last` positions, [B, last, V]."""
+        """Return the logits at the `last` positions, [B, last, V], without gradients."""
+        with torch.inference_mode():
+            return self.logits(batch, last=last)
+
+    def logits(self, batch: Batch, *, last: int) -> Tensor:
+        """Return the logits at the `last` positions, [B, last, V], in the model's dtype and with its gradients."""
         options: dict[str, Any] = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
         if "position_ids" in self._forward_options:
             options["position_ids"] = batch.position_ids
         if "logits_to_keep" in self._forward_options:
             options["logits_to_keep"] = last
-        with torch.inference_mode():
-            logits: Tensor = self.model(**options, use_cache=False).logits
+        logits: Tensor = self.model(**options, use_cache=False).logits
         return logits[:, -last:]
 
     def next_token_logits(self, batch: Batch) -> Tensor:
@@ -188,7 +206,7 @@ class ChatModel:
             raise UsageError(f"A prompt has only {shortest} tokens: positions {list(positions)} are not all within it.")
 
         def work(indices: list[int]) -> list[Tensor]:
-            batch = self._batch([token_ids[index] for index in indices])
+            batch = self.batch_of([token_ids[index] for index in indices])
             width = batch.input_ids.shape[1]
             lengths_B = batch.attention_mask.sum(dim=1)
             starts_B = width - lengths_B
@@ -210,29 +228,35 @@ class ChatModel:
     ) -> list[str]:
         """Generate greedily; return the replies without special tokens."""
         token_ids = self._token_ids(texts)
-        config = self._greedy(max_new_tokens)
 
         def work(indices: list[int]) -> list[str]:
-            batch = self._batch([token_ids[index] for index in indices])
-            with torch.inference_mode():
-                output: Tensor = self.model.generate(  # type: ignore[operator]  # nn.Module's stub hides the method
-                    input_ids=batch.input_ids, attention_mask=batch.attention_mask, generation_config=config
-                )
-            replies: list[str] = self.tokenizer.batch_decode(
-                output[:, batch.input_ids.shape[1] :], skip_special_tokens=True
+            batch = self.batch_of([token_ids[index] for index in indices])
+            return self._replies(
+                batch.input_ids.shape[1], max_new_tokens, batch.attention_mask, input_ids=batch.input_ids
             )
-            return [reply.strip() for reply in replies]
 
         return run_batched(list(map(len, token_ids)), self.batch_size, work, what="replies", progress=progress)
+
+    def generate_from(self, embedded: Tensor, attention_mask: Tensor, *, max_new_tokens: int = 64) -> list[str]:
+        """Generate greedily from embeddings [B, T, H], padded on the left as the mask [B, T] says."""
+        return self._replies(0, max_new_tokens, attention_mask, inputs_embeds=embedded)
+
+    def _replies(self, given: int, max_new_tokens: int, attention_mask: Tensor, **inputs: Tensor) -> list[str]:
+        """Generate, and decode what comes after the first `given` columns."""
+        with torch.inference_mode():
+            output: Tensor = self.model.generate(  # type: ignore[operator]  # nn.Module's stub hides the method
+                **inputs, attention_mask=attention_mask, generation_config=self._greedy(max_new_tokens)
+            )
+        replies: list[str] = self.tokenizer.batch_decode(output[:, given:], skip_special_tokens=True)
+        return [reply.strip() for reply in replies]
 
     def _greedy(self, max_new_tokens: int) -> GenerationConfig:
         from transformers import GenerationConfig
 
-        ends = self.model.generation_config.eos_token_id if self.model.generation_config else None
-        end = self.tokenizer.eos_token_id if ends is None else ends
+        ends = list(self.ends_of_text)
         pad = self.tokenizer.pad_token_id
-        if pad is None:
-            pad = end[0] if isinstance(end, list) else end
+        if pad is None and ends:
+            pad = ends[0]
         # What is left out here, transformers fills in from the model's own configuration, penalties and all.
         return GenerationConfig(  # type: ignore[no-untyped-call]  # transformers leaves it untyped
             max_new_tokens=max_new_tokens,
@@ -243,7 +267,7 @@ class ChatModel:
             min_length=0,
             suppress_tokens=[],
             begin_suppress_tokens=[],
-            eos_token_id=end,
+            eos_token_id=ends or None,
             pad_token_id=pad,
         )
 
@@ -264,7 +288,7 @@ class ChatModel:
         asked, answered = self._token_ids(texts), self._token_ids(replies)
 
         def work(indices: list[int]) -> list[Tensor]:
-            batch = self._batch([asked[index] + answered[index] for index in indices])
+            batch = self.batch_of([asked[index] + answered[index] for index in indices])
             longest = max(len(answered[index]) for index in indices)
             logprobs_BTV = self.next_logprobs(batch, longest + 1)[:, :-1]
             targets_BT = batch.input_ids[:, -longest:].to(logprobs_BTV.device)
@@ -334,6 +358,12 @@ class ChatModel:
     def capture(self, layers: Sequence[int]) -> Iterator[dict[int, Tensor]]:
         """Within the block, each forward pass leaves the outputs of `layers` in the dictionary: layer -> [B, T, H]."""
         with interventions.captured(self.layers, layers, lambda hidden: hidden) as found:
+            yield found
+
+    @contextmanager
+    def flowing(self, layers: Sequence[int]) -> Iterator[dict[int, Tensor]]:
+        """Like `capture`, but gradients flow through what is left in the dictionary."""
+        with interventions.captured(self.layers, layers, lambda hidden: hidden, detached=False) as found:
             yield found
 
     @contextmanager

@@ -21,7 +21,8 @@ def hidden_of(output: Any) -> Tensor:
     return hidden
 
 
-def _with_hidden(output: Any, hidden: Tensor) -> Any:
+def with_hidden(output: Any, hidden: Tensor) -> Any:
+    """Return what a decoder layer returned, with another hidden state in it."""
     return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
 
 
@@ -30,7 +31,7 @@ def changed_output(layer: nn.Module, change: Change) -> Iterator[None]:
     """Within the block, the layer's output is `change` of what it was."""
 
     def hook(_module: nn.Module, _inputs: Any, output: Any) -> Any:
-        return _with_hidden(output, change(hidden_of(output)))
+        return with_hidden(output, change(hidden_of(output)))
 
     handle = layer.register_forward_hook(hook)
     try:
@@ -40,13 +41,16 @@ def changed_output(layer: nn.Module, change: Change) -> Iterator[None]:
 
 
 @contextmanager
-def captured(layers: Sequence[nn.Module], wanted: Sequence[int], keep: Change) -> Iterator[dict[int, Tensor]]:
+def captured(
+    layers: Sequence[nn.Module], wanted: Sequence[int], keep: Change, *, detached: bool = True
+) -> Iterator[dict[int, Tensor]]:
     """Within the block, each forward leaves `keep` of the wanted layers' outputs in the yielded dictionary."""
     found: dict[int, Tensor] = {}
 
     def reader(index: int) -> Callable[..., None]:
         def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
-            found[index] = keep(hidden_of(output).detach())
+            hidden = hidden_of(output)
+            found[index] = keep(hidden.detach() if detached else hidden)
 
         return hook
 

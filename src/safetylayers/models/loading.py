@@ -65,10 +65,17 @@ def load(
     return Loaded(model, tokenizer)
 
 
+def folder_of(source: str | Path) -> Path | None:
+    """Return the folder that a model comes from, or None where it is the hub's."""
+    if str(source) in PRACTICE_MODELS:
+        return Path(str(files("safetylayers"))) / "tiny" / "weights" / str(source)
+    return Path(source) if Path(source).is_dir() else None
+
+
 def _resolve(source: str | Path) -> str:
     if str(source) in PRACTICE_MODELS:
-        folder = Path(str(files("safetylayers"))) / "tiny" / "weights" / str(source)
-        if not folder.is_dir():
+        folder = folder_of(source)
+        if folder is None or not folder.is_dir():
             raise ModelError(
                 f"The practice model {str(source)!r} is not part of this installation.",
                 mend="Build it: python -m safetylayers.tiny.build",

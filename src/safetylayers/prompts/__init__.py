@@ -5,6 +5,7 @@ from safetylayers.prompts.examples import Example, ExampleSet, load_examples
 from safetylayers.prompts.loading import load_prompts
 from safetylayers.prompts.prompt_set import Prompt, PromptSet
 from safetylayers.prompts.rendering import TEMPLATES, Template, render
+from safetylayers.prompts.values import Value, Values, load_values
 
 __all__ = [
     "BUILTIN_NAMES",
@@ -15,8 +16,11 @@ __all__ = [
     "Prompt",
     "PromptSet",
     "Template",
+    "Value",
+    "Values",
     "builtin",
     "load_examples",
     "load_prompts",
+    "load_values",
     "render",
 ]

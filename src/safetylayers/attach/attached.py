@@ -1,0 +1,238 @@
+"""Safety layers at work: hooks on a model's decoder layers.
+
+Every forward pass of the model, wherever it comes from (generate, sampling, beam search, a trainer), is read by the
+heads at the attached layers, judged by the gate at the last of them, and corrected there. While the gate is closed,
+the hook returns nothing, so that the model's tensors are the very ones that it made.
+
+Shapes: B rows, T tokens, H hidden size, S attached layers, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from safetylayers.attach.control import Control, Order
+from safetylayers.attach.gate import Flags, Floats, Inputs, Rules, State, Steps, Tokens, advance
+from safetylayers.attach.memory import GateMemory, memory_of
+from safetylayers.attach.trace import TraceCallback, traces
+from safetylayers.errors import UsageError
+from safetylayers.models.interventions import hidden_of, with_hidden
+
+if TYPE_CHECKING:
+    from safetylayers.attach.layers import SafetyLayers
+    from safetylayers.models import ChatModel
+
+
+@dataclass
+class _Pass:
+    """One forward pass, from the backbone's first layer to the vocabulary."""
+
+    tokens: Tokens | None
+    mask: Tensor | None
+    cache: Any
+    hidden: list[Tensor] = field(default_factory=list)
+    """Of the attached layers so far: [B, T, H] each."""
+    before: State | None = None
+    inputs: Inputs | None = None
+    after: State | None = None
+    steps: Steps | None = None
+    orders: int = 0
+
+
+class Attached:
+    """A model with its safety layers on. `detach`, or leaving the `with` block, takes them off without a trace."""
+
+    def __init__(
+        self,
+        model: ChatModel,
+        layers: SafetyLayers,
+        *,
+        control: Control | None = None,
+        trace: TraceCallback | None = None,
+    ) -> None:
+        """Put the layers on; `attach` does so after checking whose they are.
+
+        Raises:
+            UsageError: the model has safety layers on already.
+        """
+        if any(_is_ours(hook) for layer in model.layers for hook in layer._forward_hooks.values()):
+            raise UsageError(f"{model.name} has safety layers on already.", mend="Detach them first.")
+        self.model, self.layers = model, layers
+        self.control = control or Control()
+        self.trace = trace
+        self._local = threading.local()
+        self._handles: list[Any] = []
+        backbone: nn.Module = model.model.get_decoder()  # type: ignore[no-untyped-call]  # transformers leaves it untyped
+        self._handles.append(backbone.register_forward_pre_hook(self._begin, with_kwargs=True))
+        *earlier, last = layers.record.layers
+        for layer in earlier:
+            self._handles.append(model.layers[layer].register_forward_hook(self._read))
+        self._handles.append(model.layers[last].register_forward_hook(self._judge))
+        self._handles.append(backbone.register_forward_hook(self._end))
+        vocabulary: nn.Module = model.model.get_output_embeddings()  # type: ignore[no-untyped-call]
+        self._handles.append(vocabulary.register_forward_hook(self._stop))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.detach()
+
+    def detach(self) -> None:
+        """Take the layers off; the model is what it was."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+
+    @contextmanager
+    def rows(self, names: Sequence[Hashable]) -> Iterator[None]:
+        """Within the block, rows of this thread's batches have names, for the trace and for orders.
+
+        Raises:
+            UsageError: two rows share a name.
+        """
+        if len(set(names)) != len(names):
+            raise UsageError("Two rows share a name.", mend="Give each row its own.")
+        self._local.names = list(names)
+        try:
+            yield
+        finally:
+            self._local.names = None
+
+    @cached_property
+    def rules(self) -> Rules:
+        """What the gate decides by."""
+        return self.layers.rules(self.model)
+
+    def _begin(self, module: nn.Module, args: tuple[Any, ...], options: dict[str, Any]) -> None:
+        given = options if not args else {**dict(zip(_parameters(module), args, strict=False)), **options}
+        tokens = given.get("input_ids")
+        self._local.now = _Pass(
+            tokens=None if tokens is None else tokens.detach().cpu().numpy(),
+            mask=_padding_mask(given.get("attention_mask")),
+            cache=given.get("past_key_values"),
+        )
+
+    def _read(self, _module: nn.Module, _inputs: Any, output: Any) -> None:
+        now: _Pass = self._local.now
+        if now.steps is None:  # otherwise checkpointing computes the layer once more, for its gradients
+            now.hidden.append(hidden_of(output))
+
+    def _judge(self, _module: nn.Module, _inputs: Any, output: Any) -> Any:
+        """Decide, and correct where the gate is open."""
+        now: _Pass = self._local.now
+        hidden_BTH = hidden_of(output)
+        modules = self.layers.modules_on(hidden_BTH.device)
+        if now.steps is None:
+            now.steps = self._decide(now, hidden_BTH, modules)
+        if not now.steps.open.any():
+            return None
+        open_BT1 = torch.from_numpy(now.steps.open).to(hidden_BTH.device)[..., None]
+        strength_BT1 = torch.from_numpy(now.steps.strength).to(hidden_BTH.device, torch.float32)[..., None]
+        changed_BTH = hidden_BTH + (strength_BT1 * modules["correction"](hidden_BTH)).to(hidden_BTH.dtype)
+        return with_hidden(output, torch.where(open_BT1, changed_BTH, hidden_BTH))
+
+    def _decide(self, now: _Pass, hidden_BTH: Tensor, modules: nn.ModuleDict) -> Steps:
+        """Let the gate read this pass's tokens, going on from what it remembers."""
+        inputs = self._inputs(now, hidden_BTH, modules)
+        memory = memory_of(now.cache)
+        known = memory.state if memory else None
+        now.before = known or State.new(self._names(len(hidden_BTH)), inputs.values[0, 0].size, self.rules)
+        now.inputs = inputs._replace(orders=self._orders(now))
+        now.after, steps = advance(now.before, now.inputs, self.rules)
+        return steps
+
+    def _inputs(self, now: _Pass, hidden_BTH: Tensor, modules: nn.ModuleDict) -> Inputs:
+        """Let the heads read the attached layers' hidden states, in one product."""
+        rows, tokens, _ = hidden_BTH.shape
+        with torch.no_grad():
+            stacked = [
+                hidden.to(hidden_BTH.device, torch.float32).flatten(0, 1) for hidden in [*now.hidden, hidden_BTH]
+            ]
+            now.hidden.clear()
+            reading = modules["heads"](torch.stack(stacked))
+
+        def host(read_SNC: Tensor) -> Floats:
+            shaped = read_SNC.reshape(-1, rows, tokens, read_SNC.shape[-1]).permute(1, 2, 0, 3)
+            return np.asarray(shaped.cpu().numpy(), dtype=np.float64)
+
+        queries = None if reading.queries_SNC is None else host(reading.queries_SNC)
+        return Inputs(host(reading.values_SNC), queries, now.tokens, _real(now.mask, rows, tokens), None)
+
+    def _names(self, rows: int) -> Sequence[Hashable]:
+        """Return the rows' names; beams of one row share its name."""
+        names: list[Hashable] = getattr(self._local, "names", None) or list(range(rows))
+        if rows % len(names):
+            raise UsageError(f"{len(names)} names for {rows} rows.", mend="Name every row of the batch.")
+        return [name for name in names for _ in range(rows // len(names))]
+
+    def _orders(self, now: _Pass) -> list[Order] | None:
+        orders = self.control.orders
+        now.orders = orders.number
+        return [orders.for_row(name) for name in now.before.names] if orders.any and now.before else None
+
+    def _end(self, _module: nn.Module, _inputs: Any, output: Any) -> None:
+        """Keep the state in the cache, and tell the trace."""
+        now: _Pass = self._local.now
+        cache = now.cache if now.cache is not None else getattr(output, "past_key_values", None)
+        if cache is not None and now.before and now.inputs and now.after:
+            memory = memory_of(cache)
+            if memory is None:
+                memory = GateMemory(self.rules)
+                cache.layers.append(memory)
+            memory.remember(now.before, now.inputs, now.after)
+        if self.trace and now.before and now.inputs and now.steps:
+            self.trace(traces(now.before, now.inputs, now.steps, self.rules.heads, now.orders))
+
+    def _stop(self, _module: nn.Module, _inputs: Any, logits_BTV: Tensor) -> Tensor | None:
+        """Make the end of the text the only next token of rows that are stopped."""
+        now: _Pass = self._local.now
+        stopped = self._stopped(now)
+        if stopped is None:
+            return None
+        rows = torch.from_numpy(stopped[:, -logits_BTV.shape[1] :]).to(logits_BTV.device)[..., None]
+        end = torch.full_like(logits_BTV[:1, :1], torch.finfo(logits_BTV.dtype).min)
+        end[..., self.rules.ends_of_text[0]] = 0
+        return torch.where(rows, end, logits_BTV)
+
+    def _stopped(self, now: _Pass) -> Flags | None:
+        """Return which tokens end their text [B, T], by the gate or by an order that came even now; None for none."""
+        if now.steps is None or now.before is None:
+            return None
+        stopped = now.steps.stopped
+        orders = self.control.orders
+        if orders.any:
+            ordered = np.array([orders.for_row(name).stop for name in now.before.names])
+            stopped = stopped.copy()
+            stopped[:, -1] |= ordered
+        return stopped if stopped.any() else None
+
+
+def _is_ours(hook: object) -> bool:
+    return isinstance(getattr(hook, "__self__", None), Attached)
+
+
+def _parameters(module: nn.Module) -> Mapping[str, Any]:
+    import inspect
+
+    return inspect.signature(module.forward).parameters
+
+
+def _padding_mask(mask: Any) -> Tensor | None:
+    """Return a mask of tokens [B, tokens so far]; masks of pairs of tokens tell nothing about padding here."""
+    return mask if isinstance(mask, Tensor) and mask.dim() == 2 else None
+
+
+def _real(mask: Tensor | None, rows: int, tokens: int) -> Flags:
+    if mask is None or tokens == 1:  # a single new token is never padding
+        return np.ones((rows, tokens), dtype=bool)
+    return np.asarray(mask[:, -tokens:].bool().cpu().numpy())

@@ -1,0 +1,49 @@
+"""A model that has its safety layers on whenever it is run through one object, and never otherwise."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from safetylayers.attach.attached import Attached
+from safetylayers.attach.control import Control
+from safetylayers.models import Batch, ChatModel
+
+if TYPE_CHECKING:
+    from safetylayers.attach.layers import SafetyLayers
+    from safetylayers.attach.trace import TraceCallback
+
+
+class GuardedModel(ChatModel):
+    """The same weights as another `ChatModel`, with safety layers: both can be compared without a second copy."""
+
+    def __init__(
+        self,
+        model: ChatModel,
+        layers: SafetyLayers,
+        *,
+        name: str = "",
+        control: Control | None = None,
+        trace: TraceCallback | None = None,
+    ) -> None:
+        """Share a model's weights.
+
+        Raises:
+            WrongModelError: the layers are another model's.
+        """
+        layers.check(model)
+        super().__init__(
+            model.model, model.tokenizer, name=name or f"{model.name}, attached", batch_size=model.batch_size
+        )
+        self.__dict__["weights_hash"] = model.weights_hash  # the cached property's own place: they are the same weights
+        self.safety_layers, self.control, self.trace = layers, control or Control(), trace
+
+    def logits(self, batch: Batch, *, last: int) -> Tensor:
+        """Return the logits at the `last` positions, [B, last, V], with safety layers on."""
+        with Attached(self, self.safety_layers, control=self.control, trace=self.trace):
+            return super().logits(batch, last=last)
+
+    def _replies(self, given: int, max_new_tokens: int, attention_mask: Tensor, **inputs: Tensor) -> list[str]:
+        with Attached(self, self.safety_layers, control=self.control, trace=self.trace):
+            return super()._replies(given, max_new_tokens, attention_mask, **inputs)

@@ -1,0 +1,110 @@
+"""The gate's memory, kept in the key-value cache.
+
+What reorders, repeats, selects or crops a cache (beam search, assisted decoding, a prefix used again) does the same to
+the gate's state, because the state is one more layer of it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+from transformers.cache_utils import Cache, CacheLayerMixin
+
+from safetylayers.attach.gate import Inputs, Rules, State, advance
+
+
+class GateMemory(CacheLayerMixin):  # type: ignore[no-untyped-call]  # transformers leaves it untyped
+    """Each row's state after the tokens in the cache, and the passes that led there."""
+
+    is_compileable = False
+    is_croppable = True
+    is_sliding = False
+    supports_early_init = False
+
+    def __init__(self, rules: Rules) -> None:
+        """Begin without a pass."""
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.is_initialized = True
+        self._rules = rules
+        self._passes: list[tuple[State, Inputs]] = []
+        self._state: State | None = None
+
+    @property
+    def state(self) -> State | None:
+        """The state after the last token; None before the first."""
+        return self._state
+
+    def remember(self, before: State, inputs: Inputs, after: State) -> None:
+        """Keep a pass."""
+        self._passes.append((before, inputs))
+        self._state = after
+
+    def crop(self, tokens_to_remove: int) -> None:
+        """Forget the last tokens; counted below zero, as everywhere in a cache."""
+        left = abs(tokens_to_remove)
+        while left and self._passes:
+            before, inputs = self._passes.pop()
+            kept = inputs.real.shape[1] - left
+            self._state, left = before, max(-kept, 0)
+            if kept > 0:
+                part = inputs.first(kept)
+                self.remember(before, part, advance(before, part, self._rules)[0])
+
+    def reorder_cache(self, beam_idx: Tensor) -> None:
+        """Let rows go on from other rows."""
+        self._select(beam_idx.detach().cpu().numpy())
+
+    def batch_select_indices(self, indices: Tensor) -> None:
+        """Keep some rows."""
+        self._select(np.arange(self._rows)[indices.detach().cpu().numpy()])
+
+    def batch_repeat_interleave(self, repeats: int) -> None:
+        """Repeat each row."""
+        self._select(np.arange(self._rows).repeat(repeats))
+
+    @property
+    def _rows(self) -> int:
+        return len(self._state.names) if self._state else 0
+
+    def _select(self, rows: np.ndarray) -> None:
+        if self._state is None or np.array_equal(rows, np.arange(self._rows)):
+            return
+        self._state = self._state.select(rows)
+        self._passes = [(before.select(rows), inputs.select(rows)) for before, inputs in self._passes]
+
+    def reset(self) -> None:
+        """Forget everything."""
+        self._passes, self._state = [], None
+
+    def get_seq_length(self) -> int:
+        """Return how many tokens were read."""
+        return sum(inputs.real.shape[1] for _, inputs in self._passes)
+
+    def get_max_length(self) -> int:
+        """There is no limit."""
+        return -1
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        """Return length and offset; nothing attends to this layer."""
+        return self.get_seq_length() + query_length, 0
+
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+        """Do nothing: there are no keys."""
+
+    def update(self, key_states: Tensor, value_states: Tensor, *_args: Any, **_options: Any) -> tuple[Tensor, Tensor]:
+        """Hand back what came; attention has no business here."""
+        return key_states, value_states
+
+    def offload(self) -> None:
+        """Stay on the host."""
+
+    def prefetch(self) -> None:
+        """Stay on the host."""
+
+
+def memory_of(cache: Cache | None) -> GateMemory | None:
+    """Return the memory in a cache, if there is one."""
+    last = cache.layers[-1] if cache is not None and cache.layers else None
+    return last if isinstance(last, GateMemory) else None

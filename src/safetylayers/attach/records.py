@@ -1,0 +1,20 @@
+"""What safety layers are known by."""
+
+from __future__ import annotations
+
+from safetylayers.records import Rate, Record
+from safetylayers.stats import Interval
+
+
+class Health(Record):
+    """What the layers do for the weights in hand."""
+
+    auroc: float
+    """Of the harm head at prompts' ends, malicious against normal prompts."""
+    auroc_interval: Interval
+    recall: Rate
+    """Malicious prompts for which the gate opens, at the prompt's end or in the model's own reply."""
+    false_alarms: Rate
+    """Normal prompts for which it opens."""
+    corrected: Rate
+    """Malicious prompts whose reply is a refusal while the gate is held open."""
