@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from safetylayers.attach.control import Control, Order
-from safetylayers.attach.gate import Flags, Floats, Inputs, Rules, State, Steps, Tokens, advance
+from safetylayers.attach.gate import Flags, Floats, Inputs, Rules, State, Steps, advance
 from safetylayers.attach.memory import GateMemory, memory_of
 from safetylayers.attach.trace import TraceCallback, traces
 from safetylayers.errors import UsageError
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 class _Pass:
     """One forward pass, from the backbone's first layer to the vocabulary."""
 
-    tokens: Tokens | None
+    tokens: list[list[int]] | None
     mask: Tensor | None
     cache: Any
     hidden: list[Tensor] = field(default_factory=list)
@@ -117,7 +117,7 @@ class Attached:
         given = options if not args else {**dict(zip(_parameters(module), args, strict=False)), **options}
         tokens = given.get("input_ids")
         self._local.now = _Pass(
-            tokens=None if tokens is None else tokens.detach().cpu().numpy(),
+            tokens=None if tokens is None else tokens.tolist(),
             mask=_padding_mask(given.get("attention_mask")),
             cache=given.get("past_key_values"),
         )
@@ -134,19 +134,18 @@ class Attached:
         modules = self.layers.modules_on(hidden_BTH.device)
         if now.steps is None:
             now.steps = self._decide(now, hidden_BTH, modules)
-        if not now.steps.open.any():
+        if not now.steps.any_open:
             return None
-        open_BT1 = torch.from_numpy(now.steps.open).to(hidden_BTH.device)[..., None]
-        strength_BT1 = torch.from_numpy(now.steps.strength).to(hidden_BTH.device, torch.float32)[..., None]
+        strength_BT1 = torch.from_numpy(now.steps.strengths()).to(hidden_BTH.device, torch.float32)[..., None]
         changed_BTH = hidden_BTH + (strength_BT1 * modules["correction"](hidden_BTH)).to(hidden_BTH.dtype)
-        return with_hidden(output, torch.where(open_BT1, changed_BTH, hidden_BTH))
+        return with_hidden(output, torch.where(strength_BT1 > 0, changed_BTH, hidden_BTH))
 
     def _decide(self, now: _Pass, hidden_BTH: Tensor, modules: nn.ModuleDict) -> Steps:
         """Let the gate read this pass's tokens, going on from what it remembers."""
         inputs = self._inputs(now, hidden_BTH, modules)
         memory = memory_of(now.cache)
         known = memory.state if memory else None
-        now.before = known or State.new(self._names(len(hidden_BTH)), inputs.values[0, 0].size, self.rules)
+        now.before = known or State.new(self._names(len(hidden_BTH)), *inputs.values.shape[2:])
         now.inputs = inputs._replace(orders=self._orders(now))
         now.after, steps = advance(now.before, now.inputs, self.rules)
         return steps
@@ -155,18 +154,16 @@ class Attached:
         """Let the heads read the attached layers' hidden states, in one product."""
         rows, tokens, _ = hidden_BTH.shape
         with torch.no_grad():
-            stacked = [
-                hidden.to(hidden_BTH.device, torch.float32).flatten(0, 1) for hidden in [*now.hidden, hidden_BTH]
-            ]
+            hidden = [layer.to(hidden_BTH.device, torch.float32) for layer in [*now.hidden, hidden_BTH]]
             now.hidden.clear()
-            reading = modules["heads"](torch.stack(stacked))
+            reading = modules["heads"](torch.stack(hidden).flatten(1, 2))
 
         def host(read_SNC: Tensor) -> Floats:
-            shaped = read_SNC.reshape(-1, rows, tokens, read_SNC.shape[-1]).permute(1, 2, 0, 3)
-            return np.asarray(shaped.cpu().numpy(), dtype=np.float64)
+            shaped = read_SNC.cpu().numpy().reshape(len(hidden), rows, tokens, -1)
+            return shaped.transpose(1, 2, 0, 3).astype(np.float64)
 
         queries = None if reading.queries_SNC is None else host(reading.queries_SNC)
-        return Inputs(host(reading.values_SNC), queries, now.tokens, _real(now.mask, rows, tokens), None)
+        return Inputs(host(reading.values_SNC), queries, now.tokens, _real(now.mask, tokens), None)
 
     def _names(self, rows: int) -> Sequence[Hashable]:
         """Return the rows' names; beams of one row share its name."""
@@ -178,7 +175,7 @@ class Attached:
     def _orders(self, now: _Pass) -> list[Order] | None:
         orders = self.control.orders
         now.orders = orders.number
-        return [orders.for_row(name) for name in now.before.names] if orders.any and now.before else None
+        return [orders.for_row(row.name) for row in now.before.rows] if orders.any and now.before else None
 
     def _end(self, _module: nn.Module, _inputs: Any, output: Any) -> None:
         """Keep the state in the cache, and tell the trace."""
@@ -208,13 +205,12 @@ class Attached:
         """Return which tokens end their text [B, T], by the gate or by an order that came even now; None for none."""
         if now.steps is None or now.before is None:
             return None
-        stopped = now.steps.stopped
         orders = self.control.orders
-        if orders.any:
-            ordered = np.array([orders.for_row(name).stop for name in now.before.names])
-            stopped = stopped.copy()
-            stopped[:, -1] |= ordered
-        return stopped if stopped.any() else None
+        if not (now.steps.any_stopped or orders.any):
+            return None
+        stops = now.steps.stops()
+        stops[:, -1] |= [orders.for_row(row.name).stop for row in now.before.rows]
+        return stops if stops.any() else None
 
 
 def _is_ours(hook: object) -> bool:
@@ -232,7 +228,8 @@ def _padding_mask(mask: Any) -> Tensor | None:
     return mask if isinstance(mask, Tensor) and mask.dim() == 2 else None
 
 
-def _real(mask: Tensor | None, rows: int, tokens: int) -> Flags:
+def _real(mask: Tensor | None, tokens: int) -> Flags | None:
     if mask is None or tokens == 1:  # a single new token is never padding
-        return np.ones((rows, tokens), dtype=bool)
-    return np.asarray(mask[:, -tokens:].bool().cpu().numpy())
+        return None
+    real = mask[:, -tokens:].bool().cpu().numpy()
+    return None if real.all() else np.asarray(real)

@@ -15,7 +15,7 @@ from torch import nn
 from safetylayers.attach.correction import Correction
 from safetylayers.attach.gate import GateSettings, HeadCalibration, Rules
 from safetylayers.attach.heads import Heads
-from safetylayers.attach.records import Health
+from safetylayers.attach.records import Health, PlacedBy
 from safetylayers.attach.scores import HeadScore
 from safetylayers.errors import DataError, LayersError, ModelError, OutputError, WrongModelError
 from safetylayers.locate.directions import prompt_ending
@@ -41,8 +41,8 @@ class LayersRecord(Record):
     hidden_size: int
     layers: tuple[int, ...] = Field(min_length=1)
     """The decoder layers they are attached to, ascending; the gate and the correction are at the last."""
-    placed_by: Literal["map", "probes", "user"]
-    """The map's range; where it has none, the layers at which its probes tell most; or the user's own."""
+    placed_by: PlacedBy
+    """The map's range; where it has none, the layers at which heads tell most; or the user's own."""
     template: Template
     trained: bool
     """Whether heads and correction were trained; otherwise the map's probes and its refusal direction serve."""

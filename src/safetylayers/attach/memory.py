@@ -46,7 +46,7 @@ class GateMemory(CacheLayerMixin):  # type: ignore[no-untyped-call]  # transform
         left = abs(tokens_to_remove)
         while left and self._passes:
             before, inputs = self._passes.pop()
-            kept = inputs.real.shape[1] - left
+            kept = inputs.length - left
             self._state, left = before, max(-kept, 0)
             if kept > 0:
                 part = inputs.first(kept)
@@ -54,22 +54,22 @@ class GateMemory(CacheLayerMixin):  # type: ignore[no-untyped-call]  # transform
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
         """Let rows go on from other rows."""
-        self._select(beam_idx.detach().cpu().numpy())
+        self._select(beam_idx.tolist())
 
     def batch_select_indices(self, indices: Tensor) -> None:
         """Keep some rows."""
-        self._select(np.arange(self._rows)[indices.detach().cpu().numpy()])
+        self._select(np.arange(self._rows)[indices.detach().cpu().numpy()].tolist())
 
     def batch_repeat_interleave(self, repeats: int) -> None:
         """Repeat each row."""
-        self._select(np.arange(self._rows).repeat(repeats))
+        self._select(np.arange(self._rows).repeat(repeats).tolist())
 
     @property
     def _rows(self) -> int:
-        return len(self._state.names) if self._state else 0
+        return len(self._state.rows) if self._state else 0
 
-    def _select(self, rows: np.ndarray) -> None:
-        if self._state is None or np.array_equal(rows, np.arange(self._rows)):
+    def _select(self, rows: list[int]) -> None:
+        if self._state is None or rows == list(range(self._rows)):
             return
         self._state = self._state.select(rows)
         self._passes = [(before.select(rows), inputs.select(rows)) for before, inputs in self._passes]
@@ -80,7 +80,7 @@ class GateMemory(CacheLayerMixin):  # type: ignore[no-untyped-call]  # transform
 
     def get_seq_length(self) -> int:
         """Return how many tokens were read."""
-        return sum(inputs.real.shape[1] for _, inputs in self._passes)
+        return sum(inputs.length for _, inputs in self._passes)
 
     def get_max_length(self) -> int:
         """There is no limit."""

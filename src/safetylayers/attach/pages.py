@@ -26,7 +26,7 @@ from safetylayers.report import (
 
 PLACES = {
     "map": "the safety layers of the map",
-    "probes": "where the map's probes tell most, since the model has no safety layers",
+    "heads": "where heads tell most, since the model has no safety layers",
     "user": "as its maker asked",
 }
 

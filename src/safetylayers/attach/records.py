@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from safetylayers.records import Rate, Record
 from safetylayers.stats import Interval
+
+PlacedBy = Literal["map", "heads", "user"]
 
 
 class Health(Record):

@@ -37,8 +37,10 @@ WRITTEN_COMPLIANCE = (
     "No problem. It is easier than most people think. Let me explain how this is usually done, and what comes",
 )
 """Compliant beginnings that say nothing, for a correction that has to work behind any."""
+LONGEST_ASKED = 400
+"""Characters of a request that the model is to reply to: one long request pads its whole batch."""
 REPLY_TOKENS = 32
-STYLED = 0.25
+STYLED = 0.35
 """Share of the requests that come in another style."""
 
 
@@ -188,7 +190,7 @@ def valued(rows: RowSet, values: Values | None) -> RowSet:
 
 
 def styled(rows: RowSet, seed: int) -> RowSet:
-    """Return the rows, a quarter of their requests asked in another way."""
+    """Return the rows, some of their requests asked in another way."""
     texts = restyled([row.prompt for row in rows.rows], TRAINED, seed, STYLED)
     return RowSet(rows.name, tuple(replace(row, prompt=text) for row, text in zip(rows.rows, texts, strict=True)))
 
@@ -218,7 +220,11 @@ def with_replies(
     rng = random.Random(seed)  # noqa: S311 - not a secret
     chosen: list[int] = []
     for kind in (True, False):
-        open_ones = [i for i, row in enumerate(rows.rows) if row.harmful is kind and not row.reply]
+        open_ones = [
+            index
+            for index, row in enumerate(rows.rows)
+            if row.harmful is kind and not row.reply and len(row.prompt) <= LONGEST_ASKED
+        ]
         chosen += rng.sample(open_ones, min(most // 2, len(open_ones)))
     if not chosen:
         return rows

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from safetylayers.attach.control import Row
-from safetylayers.attach.gate import Inputs, State, Steps
+from safetylayers.attach.gate import QUIET, Inputs, State, Steps
 
 Kind = Literal["prompt", "prompt end", "reply"]
 KINDS: tuple[Kind, ...] = ("prompt", "prompt end", "reply")
@@ -51,23 +51,22 @@ TraceCallback = Callable[[Sequence[TokenTrace]], None]
 def traces(before: State, inputs: Inputs, steps: Steps, heads: Sequence[str], orders: int) -> list[TokenTrace]:
     """Return the records of one pass, padding left out."""
     found = []
-    for row, name in enumerate(before.names):
-        position = int(before.seen[row])
-        for t in np.flatnonzero(inputs.real[row]).tolist():
-            risk = float(steps.risk[row, t])
+    for b, row in enumerate(before.rows):
+        columns = range(inputs.length) if inputs.real is None else np.flatnonzero(inputs.real[b]).tolist()
+        for position, t in enumerate(columns, start=row.seen):
+            step = steps.taken[b].get(t, QUIET)
             found.append(
                 TokenTrace(
-                    row=name,
+                    row=row.name,
                     position=position,
-                    kind=KINDS[steps.kinds[row, t]],
-                    scores={head: tuple(steps.scores[row, t, :, k].tolist()) for k, head in enumerate(heads)},
-                    risk=risk if math.isfinite(risk) else None,
-                    open=bool(steps.open[row, t]),
-                    strength=float(steps.strength[row, t]),
-                    would_open=bool(steps.would_open[row, t]),
-                    stopped=bool(steps.stopped[row, t]),
+                    kind=KINDS[step.kind],
+                    scores={head: tuple(steps.scores[b, t, :, k].tolist()) for k, head in enumerate(heads)},
+                    risk=step.risk if math.isfinite(step.risk) else None,
+                    open=step.open,
+                    strength=step.strength,
+                    would_open=step.would_open,
+                    stopped=step.stopped,
                     orders=orders,
                 )
             )
-            position += 1
     return found

@@ -6,9 +6,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from safetylayers.attach.calibration import Scored, calibrate
 from safetylayers.attach.correction_training import CorrectionTraining, train_correction
@@ -17,6 +15,7 @@ from safetylayers.attach.head_training import HeadTraining, train_heads
 from safetylayers.attach.health import examine
 from safetylayers.attach.layers import LayersRecord, SafetyLayers
 from safetylayers.attach.measure import perturbed_scores, row_scores, shift_scores
+from safetylayers.attach.placement import place
 from safetylayers.attach.rows import (
     LabelledRow,
     RowSet,
@@ -38,8 +37,6 @@ from safetylayers.records import ProgressCallback, Provenance
 if TYPE_CHECKING:
     from safetylayers.models import ChatModel
 
-PLACED = Literal["map", "probes", "user"]
-
 
 @dataclass(frozen=True)
 class Training:
@@ -54,27 +51,6 @@ class Training:
     """So many requests get replies; the others are learnt from as they are asked."""
     measured: int = 400
     """Held-out rows of each kind that shifts and perturbations are measured on."""
-
-
-def place(found: SafetyMap, layers: Sequence[int] | None) -> tuple[tuple[int, ...], PLACED]:
-    """Return the layers to attach to, and who chose them.
-
-    The map's range; where the map found none, the layer at which its probes tell most, and the one below.
-
-    Raises:
-        UsageError: there are no such layers.
-    """
-    if layers is not None:
-        if not layers or min(layers) < 0 or max(layers) >= found.record.n_layers:
-            raise UsageError(
-                f"There are no layers {list(layers)}.", mend=f"The model has layers 0 to {found.record.n_layers - 1}."
-            )
-        return tuple(sorted(set(layers))), "user"
-    if found.found:
-        first, last = found.range
-        return tuple(range(first, last + 1)), "map"
-    best = int(np.argmax([probe.auroc for probe in found.record.probes]))
-    return tuple(range(max(0, best - 1), best + 1)), "probes"
 
 
 def train_layers(
@@ -99,7 +75,7 @@ def train_layers(
         rows: to learn from; by itself the built-in sets' training splits.
         folder: for hidden states and checkpoints: a run that was interrupted goes on from them.
         values: named values, a head each, with examples to learn them from.
-        layers: to attach to; by itself the map's, or the best probes' where the map has none.
+        layers: to attach to; by itself the map's, or where heads tell most if it has none.
         normal: plainly harmless prompts that thresholds are set on; by itself the built-in calibration split.
         template: how requests are rendered.
         training: settings.
@@ -117,11 +93,13 @@ def train_layers(
     if not 0 < settings.false_positives < 1:
         raise UsageError(f"A share of {settings.false_positives} makes no sense.", mend="Use one such as 0.01.")
     map.check(model)
-    where, placed_by = place(map, layers)
     normal = normal or builtin("normal", "calibration")
     given = valued(rows or builtin_rows(), values)
     names = (HARM, REFUSAL, *(values.values if values else given.values))
     split = Split.of(given)
+    where, placed_by = place(
+        model, map, layers, split.train, template, folder, settings.heads, seed=seed, progress=progress
+    )
 
     def replied(some: RowSet, most: int) -> RowSet:
         return with_replies(some, model, template=template, most=most, seed=seed, progress=progress)

@@ -1,0 +1,90 @@
+"""Where to attach: the map's range, or where heads tell most if the model has no safety layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from safetylayers.attach.gate import HARM
+from safetylayers.attach.head_training import HeadTraining, train_heads
+from safetylayers.attach.heads import pooled
+from safetylayers.attach.records import PlacedBy
+from safetylayers.attach.rows import RowSet
+from safetylayers.attach.states import read_states
+from safetylayers.errors import UsageError
+from safetylayers.locate import SafetyMap
+from safetylayers.prompts import Template
+from safetylayers.records import ProgressCallback
+from safetylayers.stats import bootstrap_auroc
+
+if TYPE_CHECKING:
+    from safetylayers.models import ChatModel
+
+TRIED_ON = 2_000
+"""Rows that heads are tried on at every layer, half of them to measure on."""
+
+
+def place(
+    model: ChatModel,
+    found: SafetyMap,
+    layers: Sequence[int] | None,
+    rows: RowSet,
+    template: Template,
+    folder: Path,
+    settings: HeadTraining,
+    *,
+    seed: int = 0,
+    progress: ProgressCallback | None = None,
+) -> tuple[tuple[int, ...], PlacedBy]:
+    """Return the layers to attach to, and who chose them.
+
+    Args:
+        model: the model.
+        found: its map; its range is taken where it has one.
+        layers: the user's own choice, before all others.
+        rows: that heads are tried on where neither says anything: the best layer's and the one above it.
+        template: how requests are rendered.
+        folder: for the hidden states of that trial.
+        settings: of the heads.
+        seed: of their training.
+        progress: told of its stages.
+
+    Raises:
+        UsageError: there are no such layers.
+    """
+    if layers is not None:
+        if not layers or min(layers) < 0 or max(layers) >= model.n_layers:
+            raise UsageError(
+                f"There are no layers {list(layers)}.", mend=f"The model has layers 0 to {model.n_layers - 1}."
+            )
+        return tuple(sorted(set(layers))), "user"
+    if found.found:
+        first, last = found.range
+        return tuple(range(first, last + 1)), "map"
+    best = int(np.argmax(_trial(model, rows, template, folder, settings, seed, progress)))
+    return tuple(range(best, min(best + 1, model.n_layers - 1) + 1)), "heads"
+
+
+def _trial(
+    model: ChatModel, rows: RowSet, template: Template, folder: Path, settings: HeadTraining, seed: int,
+    progress: ProgressCallback | None,
+) -> list[float]:  # fmt: skip
+    """Return the held-out AUROC of a harm head at every layer; all layers' heads learn in one run."""
+    some = RowSet(rows.name, rows.rows[:TRIED_ON])
+    half = len(some) // 2
+    learnt, kept = (RowSet(some.name, part) for part in (some.rows[:half], some.rows[half:]))
+    everywhere = range(model.n_layers)
+    states = read_states(model, learnt, everywhere, template, folder / "trial", progress)
+    heads = train_heads(states, learnt.rows, (HARM,), settings, seed=seed, progress=progress)
+    held_out = read_states(model, kept, everywhere, template, folder / "held-out", progress)
+    hidden_SNH, segments_N = held_out.gather(range(len(kept)))
+    with torch.no_grad():
+        scores_SNK = pooled(heads(hidden_SNH), segments_N, len(kept), 1)
+    ends = [held_out.starts[row] + length - 1 for row, length in enumerate(held_out.prompt_lengths)]
+    harmful = np.array([row.harmful for row in kept.rows])
+    scores_SB = scores_SNK[:, ends, 0].double().numpy()
+    return [bootstrap_auroc(one[~harmful], one[harmful], draws=1)[0] for one in scores_SB]
