@@ -21,7 +21,7 @@ import torch
 from transformers import DynamicCache
 
 from locate import random_llama
-from safetylayers.attach import Attached, HeadCalibration, LayersRecord, SafetyLayers, Thresholds, attach
+from safetylayers.attach import HeadCalibration, LayersRecord, SafetyLayers, Thresholds, attach
 from safetylayers.attach.correction import Correction
 from safetylayers.attach.heads import Heads
 from safetylayers.locate.directions import prompt_ending
@@ -102,9 +102,7 @@ def alternate(work: Callable[[], float], layers: SafetyLayers, model: ChatModel)
     work()
     for _ in range(PAIRS):
         without = work()
-        attached: Attached
-        with attach(model, layers) as attached:
-            attached.rules  # noqa: B018 - made once a model, not once a request
+        with attach(model, layers):
             with_them = work()
         bare.append(without)
         added.append(with_them - without)
@@ -122,8 +120,8 @@ def measure(model: ChatModel, layers: Sequence[int]) -> None:
             guard = statistics.median(work.guard() for _ in range(PAIRS))
         cost = more_prompt + more_decode
         print(
-            f"{model.name}, batch {rows}: prompt {rows * PROMPT / prompt:,.0f} tokens/s, {100 * more_prompt / prompt:+.1f} %; "
-            f"decoding {rows * REPLY / decode:,.0f} tokens/s, {100 * more_decode / decode:+.1f} %; a guard takes "
+            f"{model.name}, batch {rows}: prompt {rows * PROMPT / prompt:,.0f} tokens/s, "
+            f"{100 * more_prompt / prompt:+.1f} %; decoding {rows * REPLY / decode:,.0f} tokens/s, {100 * more_decode / decode:+.1f} %; a guard takes "
             f"{1000 * guard:.1f} ms a batch, safety layers {1000 * cost:.1f} ms: {guard / max(cost, 1e-9):.1f}x cheaper"
         )
 

@@ -13,7 +13,6 @@ import threading
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -21,7 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from safetylayers.attach.control import Control, Order
-from safetylayers.attach.gate import Flags, Floats, Inputs, Rules, State, Steps, advance
+from safetylayers.attach.gate import Flags, Inputs, State, Steps, advance
+from safetylayers.attach.heads import MOST, Heads
 from safetylayers.attach.memory import GateMemory, memory_of
 from safetylayers.attach.trace import TraceCallback, traces
 from safetylayers.errors import UsageError
@@ -67,6 +67,7 @@ class Attached:
         if any(_is_ours(hook) for layer in model.layers for hook in layer._forward_hooks.values()):
             raise UsageError(f"{model.name} has safety layers on already.", mend="Detach them first.")
         self.model, self.layers = model, layers
+        self.rules = layers.rules(model)
         self.control = control or Control()
         self.trace = trace
         self._local = threading.local()
@@ -108,11 +109,6 @@ class Attached:
         finally:
             self._local.names = None
 
-    @cached_property
-    def rules(self) -> Rules:
-        """What the gate decides by."""
-        return self.layers.rules(self.model)
-
     def _begin(self, module: nn.Module, args: tuple[Any, ...], options: dict[str, Any]) -> None:
         given = options if not args else {**dict(zip(_parameters(module), args, strict=False)), **options}
         tokens = given.get("input_ids")
@@ -145,7 +141,7 @@ class Attached:
         inputs = self._inputs(now, hidden_BTH, modules)
         memory = memory_of(now.cache)
         known = memory.state if memory else None
-        now.before = known or State.new(self._names(len(hidden_BTH)), *inputs.values.shape[2:])
+        now.before = known or State.new(self._names(len(hidden_BTH)), len(self.rules.joined))
         now.inputs = inputs._replace(orders=self._orders(now))
         now.after, steps = advance(now.before, now.inputs, self.rules)
         return steps
@@ -153,17 +149,17 @@ class Attached:
     def _inputs(self, now: _Pass, hidden_BTH: Tensor, modules: nn.ModuleDict) -> Inputs:
         """Let the heads read the attached layers' hidden states, in one product."""
         rows, tokens, _ = hidden_BTH.shape
-        with torch.no_grad():
-            hidden = [layer.to(hidden_BTH.device, torch.float32) for layer in [*now.hidden, hidden_BTH]]
-            now.hidden.clear()
-            reading = modules["heads"](torch.stack(hidden).flatten(1, 2))
-
-        def host(read_SNC: Tensor) -> Floats:
-            shaped = read_SNC.cpu().numpy().reshape(len(hidden), rows, tokens, -1)
-            return shaped.transpose(1, 2, 0, 3).astype(np.float64)
-
-        queries = None if reading.queries_SNC is None else host(reading.queries_SNC)
-        return Inputs(host(reading.values_SNC), queries, now.tokens, _real(now.mask, tokens), None)
+        hidden = [_plain(layer, hidden_BTH.device) for layer in (*now.hidden, hidden_BTH)]
+        now.hidden.clear()
+        heads: Heads = modules["heads"]  # type: ignore[assignment]  # a ModuleDict forgets
+        read_SNC = heads.read(torch.stack(hidden).flatten(1, 2))
+        # One product, one move to the host; all views from here on.
+        read_BTSC = read_SNC.cpu().numpy().reshape(len(hidden), rows, tokens, -1).transpose(1, 2, 0, 3)
+        real = _real(now.mask, tokens)
+        if not heads.pools:
+            return Inputs(read_BTSC, None, now.tokens, real, None)
+        queries = np.minimum(read_BTSC[..., heads.channels :], MOST)
+        return Inputs(read_BTSC[..., : heads.channels], queries, now.tokens, real, None)
 
     def _names(self, rows: int) -> Sequence[Hashable]:
         """Return the rows' names; beams of one row share its name."""
@@ -188,7 +184,7 @@ class Attached:
                 cache.layers.append(memory)
             memory.remember(now.before, now.inputs, now.after)
         if self.trace and now.before and now.inputs and now.steps:
-            self.trace(traces(now.before, now.inputs, now.steps, self.rules.heads, now.orders))
+            self.trace(traces(now.before, now.inputs, now.steps, self.rules, now.orders))
 
     def _stop(self, _module: nn.Module, _inputs: Any, logits_BTV: Tensor) -> Tensor | None:
         """Make the end of the text the only next token of rows that are stopped."""
@@ -215,6 +211,15 @@ class Attached:
 
 def _is_ours(hook: object) -> bool:
     return isinstance(getattr(hook, "__self__", None), Attached)
+
+
+def _plain(hidden: Tensor, device: torch.device) -> Tensor:
+    """Return a hidden state as heads read it; what is so already is not touched, for every call costs time here."""
+    if hidden.requires_grad:
+        hidden = hidden.detach()
+    if hidden.dtype is torch.float32 and hidden.device == device:
+        return hidden
+    return hidden.to(device, torch.float32)
 
 
 def _parameters(module: nn.Module) -> Mapping[str, Any]:

@@ -18,6 +18,7 @@ Shapes: B rows, T tokens, S attached layers, C channels of a layer, K heads.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -32,6 +33,7 @@ from safetylayers.records import Record
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
+Read = NDArray[np.float32]
 
 HARM, REFUSAL = "harm", "refusal"
 PROMPT, PROMPT_END, REPLY = 0, 1, 2
@@ -85,12 +87,22 @@ class Rules:
     """Tokens that end every prompt; empty where prompts have no fixed ending."""
     ends_of_text: tuple[int, ...]
     """Tokens that end a reply; the first one is what a stop makes the next token."""
+    layers: int
+    """How many are attached."""
+    channels: int
+    """Of each layer."""
 
     @cached_property
     def guards(self) -> list[tuple[int, HeadCalibration, Thresholds]]:
         """The heads that open the gate: place, calibration, thresholds."""
         found = [(k, self.calibration[name]) for k, name in enumerate(self.heads)]
         return [(k, known, known.thresholds) for k, known in found if known.thresholds]
+
+    @cached_property
+    def joined(self) -> Floats:
+        """What turns channels into scores, the mean over layers of the sum of a head's channels: [S * C, K]."""
+        heads = len(self.heads)
+        return np.tile(np.repeat(np.eye(heads), self.channels // heads, axis=0), (self.layers, 1)) / self.layers
 
     @cached_property
     def refusal(self) -> tuple[int, HeadCalibration] | None:
@@ -134,12 +146,12 @@ class State:
     rows: tuple[RowState, ...]
     weight: Floats
     weighted: Floats
-    """Sums behind the attention-weighted means: [B, S, C]."""
+    """Sums behind the attention-weighted means: [B, S * C]."""
 
     @classmethod
-    def new(cls, names: Sequence[Hashable], layers: int, channels: int) -> State:
-        """Return the state of rows before their first token."""
-        nothing = np.zeros((len(names), layers, channels))
+    def new(cls, names: Sequence[Hashable], channels: int) -> State:
+        """Return the state of rows before their first token; channels of all layers together."""
+        nothing = np.zeros((len(names), channels))
         return cls(tuple(RowState(name) for name in names), nothing, nothing)
 
     def select(self, rows: Sequence[int]) -> State:
@@ -150,9 +162,9 @@ class State:
 class Inputs(NamedTuple):
     """What one forward pass brings."""
 
-    values: Floats
+    values: Read
     """[B, T, S, C]"""
-    queries: Floats | None
+    queries: Read | None
     """The same; None for heads without pools."""
     tokens: list[list[int]] | None
     """[B][T]; None where the model was given embeddings."""
@@ -160,11 +172,6 @@ class Inputs(NamedTuple):
     """False at padding: [B, T]; None without any."""
     orders: Sequence[Order] | None
     """One a row; None where there is none."""
-
-    @property
-    def length(self) -> int:
-        """How many tokens a row has."""
-        return self.values.shape[1]
 
     def first(self, count: int) -> Inputs:
         """Return the first `count` tokens."""
@@ -201,24 +208,23 @@ QUIET = Step(PROMPT, NEVER, open=False, would_open=False, strength=0.0, stopped=
 """A token that cannot open the gate."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Steps:
     """What the gate did in a pass."""
 
-    scores: Floats
-    """[B, T, S, K]"""
+    parts: Floats
+    """What each channel says: [B, T, S * C]."""
     taken: list[dict[int, Step]]
     """Of each row, column -> step; columns that are left out are quiet."""
+    any_open: bool
+    """Whether anything is to be changed."""
+    any_stopped: bool
+    """Whether a text is to be ended."""
 
-    @cached_property
-    def any_open(self) -> bool:
-        """Whether anything is to be changed."""
-        return any(step.open for row in self.taken for step in row.values())
-
-    @cached_property
-    def any_stopped(self) -> bool:
-        """Whether a text is to be ended."""
-        return any(step.stopped for row in self.taken for step in row.values())
+    def scores(self, layers: int, heads: int) -> Floats:
+        """Return every head's score at every layer: [B, T, S, K]."""
+        found: Floats = self.parts.reshape(*self.parts.shape[:2], layers, heads, -1).sum(axis=-1)
+        return found
 
     def strengths(self) -> Floats:
         """Return the strength of each token's correction, 0 where the gate is closed: [B, T]."""
@@ -229,7 +235,7 @@ class Steps:
         return self._table([[(t, float(step.stopped)) for t, step in row.items()] for row in self.taken]) > 0
 
     def _table(self, rows: list[list[tuple[int, float]]]) -> Floats:
-        table = np.zeros(self.scores.shape[:2])
+        table = np.zeros(self.parts.shape[:2])
         for row, cells in enumerate(rows):
             for column, value in cells:
                 table[row, column] = value
@@ -238,44 +244,47 @@ class Steps:
 
 def advance(state: State, inputs: Inputs, rules: Rules) -> tuple[State, Steps]:
     """Read the tokens of one pass; return the state after them, and what the gate did in each."""
-    scores_BTSK, weight, weighted = _pooled(state, inputs, len(rules.heads))
-    mean_BTK = scores_BTSK.mean(axis=2)
-    rows, taken = [], []
+    parts, weight, weighted = _pooled(state, inputs)
+    scores_BTK = parts @ rules.joined
+    rows, taken, any_open, any_stopped = [], [], False, False
     for b, before in enumerate(state.rows):
         row = before.fork()
-        order = inputs.orders[b] if inputs.orders else NO_ORDER
-        taken.append(_walk(row, b, inputs, mean_BTK, order, rules))
+        steps = _walk(row, b, inputs, scores_BTK, inputs.orders[b] if inputs.orders else NO_ORDER, rules)
         rows.append(row)
-    return State(tuple(rows), weight, weighted), Steps(scores_BTSK, taken)
+        taken.append(steps)
+        for step in steps.values():
+            any_open, any_stopped = any_open or step.open, any_stopped or step.stopped
+    return State(tuple(rows), weight, weighted), Steps(parts, taken, any_open, any_stopped)
 
 
-def _pooled(state: State, inputs: Inputs, heads: int) -> tuple[Floats, Floats, Floats]:
-    """Return scores [B, T, S, K], and the sums behind them after the last token."""
-    scores, weight, weighted = inputs.values, state.weight, state.weighted
-    if inputs.queries is not None:
-        weights = np.exp(inputs.queries)
-        if inputs.real is not None:
-            weights *= inputs.real[:, :, None, None]
-        amounts = weights * inputs.values
-        if inputs.length > 1:
-            weights, amounts = weights.cumsum(axis=1), amounts.cumsum(axis=1)
-        totals, sums = weight[:, None] + weights, weighted[:, None] + amounts
-        if inputs.real is not None:  # at padding before the first token nothing has been summed up yet
-            totals = np.maximum(totals, np.finfo(np.float64).tiny)
-        scores = sums / totals
-        weight, weighted = totals[:, -1], sums[:, -1]
-    return scores.reshape(*scores.shape[:3], heads, -1).sum(axis=-1), weight, weighted
+def _pooled(state: State, inputs: Inputs) -> tuple[Floats, Floats, Floats]:
+    """Return what each channel says after each token [B, T, S * C], and the sums behind it after the last one."""
+    rows, tokens = inputs.values.shape[:2]
+    if inputs.queries is None:
+        return inputs.values.reshape(rows, tokens, -1).astype(np.float64), state.weight, state.weighted
+    weights = np.exp(inputs.queries, dtype=np.float64)
+    if inputs.real is not None:
+        weights *= inputs.real[:, :, None, None]
+    amounts = (weights * inputs.values).reshape(rows, tokens, -1)
+    weights = weights.reshape(rows, tokens, -1)
+    if tokens > 1:
+        weights, amounts = weights.cumsum(axis=1), amounts.cumsum(axis=1)
+    totals, sums = state.weight[:, None] + weights, state.weighted[:, None] + amounts
+    if inputs.real is None:
+        return sums / totals, totals[:, -1], sums[:, -1]
+    # At padding before the first token nothing has been summed up yet.
+    return sums / np.maximum(totals, np.finfo(np.float64).tiny), totals[:, -1], sums[:, -1]
 
 
-def _walk(row: RowState, b: int, inputs: Inputs, mean_BTK: Floats, order: Order, rules: Rules) -> dict[int, Step]:
+def _walk(row: RowState, b: int, inputs: Inputs, scores_BTK: Floats, order: Order, rules: Rules) -> dict[int, Step]:
     """Let a row's state go through its tokens; nothing can happen before the first prompt's end."""
-    columns = range(inputs.length) if inputs.real is None else np.flatnonzero(inputs.real[b]).tolist()
+    columns = range(scores_BTK.shape[1]) if inputs.real is None else np.flatnonzero(inputs.real[b]).tolist()
     tokens = None if inputs.tokens is None else [inputs.tokens[b][t] for t in columns]
     ends = _prompt_ends(row, tokens, len(columns), rules.ending)
     begin = 0 if row.in_reply else min(ends, default=len(columns))
     taken = {}
     for place in range(begin, len(columns)):
-        scores = mean_BTK[b, columns[place]].tolist()
+        scores = scores_BTK[b, columns[place]].tolist()
         ends_text = tokens is not None and tokens[place] in rules.ends_of_text
         step = _step(row, scores, place in ends, ends_text, order, rules)
         if step is not QUIET:
@@ -313,12 +322,14 @@ def _step(row: RowState, scores: list[float], is_end: bool, ends_text: bool, ord
     settings = rules.settings
     if is_end:
         risks = [c.prompt_scale * scores[k] + c.prompt_offset - t.prompt for k, c, t in rules.guards]
-        row.prompt_risk = max(risks, default=NEVER)
+        row.prompt_risk = _highest(risks)
         row.means, row.peaks, row.unrefused, row.stopped = [], [], 0, False
         within = NEVER
     else:
         within = _read_reply(row, scores, rules)
-    risk = max(row.prompt_risk, within) - order.shift
+    risk = _highest([row.prompt_risk, within]) - order.shift
+    if math.isnan(risk):
+        risk = math.inf  # a score that is no number proves nothing harmless
     row.open = risk >= (-settings.release if row.open else 0.0)
     acts = (row.open and not order.observe) or order.refuse
     strength = 0.0
@@ -343,10 +354,12 @@ def _read_reply(row: RowState, scores: list[float], rules: Rules) -> float:
         row.peaks = [max(peak, value) for peak, value in zip(row.peaks, odds, strict=True)]
     else:
         row.means = row.peaks = odds
-    return max(
-        (
-            max(mean - limits.mean, peak - limits.peak)
-            for mean, peak, (_, _, limits) in zip(row.means, row.peaks, rules.guards, strict=True)
-        ),
-        default=NEVER,
-    )
+    risks = []
+    for mean, peak, (_, _, limits) in zip(row.means, row.peaks, rules.guards, strict=True):
+        risks += [mean - limits.mean, peak - limits.peak]
+    return _highest(risks)
+
+
+def _highest(risks: list[float]) -> float:
+    """Return the highest risk; one that is no number is higher than any."""
+    return math.nan if any(risk != risk for risk in risks) else max(risks, default=NEVER)  # noqa: PLR0124

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 MOST = 20.0
-"""Queries are held within plus and minus this, so that their exponentials stay finite."""
+"""Queries are held below this, so that their exponentials stay finite."""
 
 
 @dataclass(frozen=True)
@@ -56,13 +56,17 @@ class Heads(nn.Module):
 
     def forward(self, hidden_SNH: Tensor) -> Reading:
         """Read tokens."""
-        if self.width:
-            hidden_SNH = torch.baddbmm(self.inner_bias, hidden_SNH, self.inner).relu_()
-        read_SNC = torch.baddbmm(self.outer_bias, hidden_SNH, self.outer)
+        read_SNC = self.read(hidden_SNH)
         if not self.pools:
             return Reading(read_SNC, None)
         values_SNC, queries_SNC = read_SNC.tensor_split(2, dim=-1)
-        return Reading(values_SNC, queries_SNC.clamp(-MOST, MOST))
+        return Reading(values_SNC, queries_SNC.clamp(max=MOST))
+
+    def read(self, hidden_SNH: Tensor) -> Tensor:
+        """Return values, and behind them queries where there are pools, as one product: [S, N, C or 2 C]."""
+        if self.width:
+            hidden_SNH = torch.baddbmm(self.inner_bias, hidden_SNH, self.inner).relu_()
+        return torch.baddbmm(self.outer_bias, hidden_SNH, self.outer)
 
     @torch.no_grad()
     def standardise(self, mean_SH: Tensor, deviation_SH: Tensor) -> None:

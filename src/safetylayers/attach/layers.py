@@ -101,6 +101,8 @@ class SafetyLayers:
             settings=self.record.gate,
             ending=prompt_ending(model, self.record.template),
             ends_of_text=model.ends_of_text,
+            layers=len(self.record.layers),
+            channels=self.heads.channels,
         )
 
     def modules_on(self, device: torch.device) -> nn.ModuleDict:

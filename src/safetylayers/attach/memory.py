@@ -46,7 +46,7 @@ class GateMemory(CacheLayerMixin):  # type: ignore[no-untyped-call]  # transform
         left = abs(tokens_to_remove)
         while left and self._passes:
             before, inputs = self._passes.pop()
-            kept = inputs.length - left
+            kept = inputs.values.shape[1] - left
             self._state, left = before, max(-kept, 0)
             if kept > 0:
                 part = inputs.first(kept)
@@ -80,7 +80,7 @@ class GateMemory(CacheLayerMixin):  # type: ignore[no-untyped-call]  # transform
 
     def get_seq_length(self) -> int:
         """Return how many tokens were read."""
-        return sum(inputs.length for _, inputs in self._passes)
+        return sum(inputs.values.shape[1] for _, inputs in self._passes)
 
     def get_max_length(self) -> int:
         """There is no limit."""

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from safetylayers.attach.control import Row
-from safetylayers.attach.gate import QUIET, Inputs, State, Steps
+from safetylayers.attach.gate import QUIET, Inputs, Rules, State, Steps
 
 Kind = Literal["prompt", "prompt end", "reply"]
 KINDS: tuple[Kind, ...] = ("prompt", "prompt end", "reply")
@@ -48,11 +48,12 @@ TraceCallback = Callable[[Sequence[TokenTrace]], None]
 """Told of each forward pass's tokens, row by row."""
 
 
-def traces(before: State, inputs: Inputs, steps: Steps, heads: Sequence[str], orders: int) -> list[TokenTrace]:
+def traces(before: State, inputs: Inputs, steps: Steps, rules: Rules, orders: int) -> list[TokenTrace]:
     """Return the records of one pass, padding left out."""
     found = []
+    scores_BTSK = steps.scores(rules.layers, len(rules.heads))
     for b, row in enumerate(before.rows):
-        columns = range(inputs.length) if inputs.real is None else np.flatnonzero(inputs.real[b]).tolist()
+        columns = range(scores_BTSK.shape[1]) if inputs.real is None else np.flatnonzero(inputs.real[b]).tolist()
         for position, t in enumerate(columns, start=row.seen):
             step = steps.taken[b].get(t, QUIET)
             found.append(
@@ -60,7 +61,7 @@ def traces(before: State, inputs: Inputs, steps: Steps, heads: Sequence[str], or
                     row=row.name,
                     position=position,
                     kind=KINDS[step.kind],
-                    scores={head: tuple(steps.scores[b, t, :, k].tolist()) for k, head in enumerate(heads)},
+                    scores={head: tuple(scores_BTSK[b, t, :, k].tolist()) for k, head in enumerate(rules.heads)},
                     risk=step.risk if math.isfinite(step.risk) else None,
                     open=step.open,
                     strength=step.strength,
