@@ -21,14 +21,13 @@ from torch import Tensor, nn
 
 from safetylayers.attach.control import Control, Order
 from safetylayers.attach.gate import Flags, Inputs, State, Steps, advance
-from safetylayers.attach.heads import MOST, Heads
 from safetylayers.attach.memory import GateMemory, memory_of
 from safetylayers.attach.trace import TraceCallback, traces
 from safetylayers.errors import UsageError
 from safetylayers.models.interventions import hidden_of, with_hidden
 
 if TYPE_CHECKING:
-    from safetylayers.attach.layers import SafetyLayers
+    from safetylayers.attach.layers import Modules, SafetyLayers
     from safetylayers.models import ChatModel
 
 
@@ -76,7 +75,7 @@ class Attached:
         self._handles.append(backbone.register_forward_pre_hook(self._begin, with_kwargs=True))
         *earlier, last = layers.record.layers
         for layer in earlier:
-            self._handles.append(model.layers[layer].register_forward_hook(self._read))
+            self._handles.append(model.layers[layer].register_forward_hook(self._keep))
         self._handles.append(model.layers[last].register_forward_hook(self._judge))
         self._handles.append(backbone.register_forward_hook(self._end))
         vocabulary: nn.Module = model.model.get_output_embeddings()  # type: ignore[no-untyped-call]
@@ -118,7 +117,7 @@ class Attached:
             cache=given.get("past_key_values"),
         )
 
-    def _read(self, _module: nn.Module, _inputs: Any, output: Any) -> None:
+    def _keep(self, _module: nn.Module, _inputs: Any, output: Any) -> None:
         now: _Pass = self._local.now
         if now.steps is None:  # otherwise checkpointing computes the layer once more, for its gradients
             now.hidden.append(hidden_of(output))
@@ -133,10 +132,10 @@ class Attached:
         if not now.steps.any_open:
             return None
         strength_BT1 = torch.from_numpy(now.steps.strengths()).to(hidden_BTH.device, torch.float32)[..., None]
-        changed_BTH = hidden_BTH + (strength_BT1 * modules["correction"](hidden_BTH)).to(hidden_BTH.dtype)
+        changed_BTH = hidden_BTH + (strength_BT1 * modules.correction(hidden_BTH)).to(hidden_BTH.dtype)
         return with_hidden(output, torch.where(strength_BT1 > 0, changed_BTH, hidden_BTH))
 
-    def _decide(self, now: _Pass, hidden_BTH: Tensor, modules: nn.ModuleDict) -> Steps:
+    def _decide(self, now: _Pass, hidden_BTH: Tensor, modules: Modules) -> Steps:
         """Let the gate read this pass's tokens, going on from what it remembers."""
         inputs = self._inputs(now, hidden_BTH, modules)
         memory = memory_of(now.cache)
@@ -146,20 +145,21 @@ class Attached:
         now.after, steps = advance(now.before, now.inputs, self.rules)
         return steps
 
-    def _inputs(self, now: _Pass, hidden_BTH: Tensor, modules: nn.ModuleDict) -> Inputs:
-        """Let the heads read the attached layers' hidden states, in one product."""
+    def _inputs(self, now: _Pass, hidden_BTH: Tensor, modules: Modules) -> Inputs:
+        """Let the heads read the attached layers' hidden states."""
         rows, tokens, _ = hidden_BTH.shape
-        hidden = [_plain(layer, hidden_BTH.device) for layer in (*now.hidden, hidden_BTH)]
+        hidden = [_plain(layer) for layer in (*now.hidden, hidden_BTH)]
         now.hidden.clear()
-        heads: Heads = modules["heads"]  # type: ignore[assignment]  # a ModuleDict forgets
-        read_SNC = heads.read(torch.stack(hidden).flatten(1, 2))
-        # One product, one move to the host; all views from here on.
-        read_BTSC = read_SNC.cpu().numpy().reshape(len(hidden), rows, tokens, -1).transpose(1, 2, 0, 3)
-        real = _real(now.mask, tokens)
-        if not heads.pools:
-            return Inputs(read_BTSC, None, now.tokens, real, None)
-        queries = np.minimum(read_BTSC[..., heads.channels :], MOST)
-        return Inputs(read_BTSC[..., : heads.channels], queries, now.tokens, real, None)
+        if rows * tokens == 1 and hidden_BTH.device.type == "cpu":
+            # For more tokens NumPy would start threads of its own, which get in the way of the model's.
+            read = modules.host_heads.read([layer.numpy() for layer in hidden])
+        else:
+            reads = [modules.heads.read(place, layer.to(hidden_BTH.device)) for place, layer in enumerate(hidden)]
+            read = torch.cat(reads, dim=-1).double().cpu().numpy()
+        read_BTSC = read.reshape(rows, tokens, len(hidden), -1)
+        channels, real = self.rules.channels, _real(now.mask, tokens)
+        queries = read_BTSC[..., channels:] if modules.heads.pools else None
+        return Inputs(read_BTSC[..., :channels], queries, now.tokens, real, None)
 
     def _names(self, rows: int) -> Sequence[Hashable]:
         """Return the rows' names; beams of one row share its name."""
@@ -213,13 +213,12 @@ def _is_ours(hook: object) -> bool:
     return isinstance(getattr(hook, "__self__", None), Attached)
 
 
-def _plain(hidden: Tensor, device: torch.device) -> Tensor:
-    """Return a hidden state as heads read it; what is so already is not touched, for every call costs time here."""
-    if hidden.requires_grad:
-        hidden = hidden.detach()
-    if hidden.dtype is torch.float32 and hidden.device == device:
-        return hidden
-    return hidden.to(device, torch.float32)
+def _plain(hidden_BTH: Tensor) -> Tensor:
+    """Return hidden states as heads read them, [B * T, H]; every needless call costs time here."""
+    hidden_NH = hidden_BTH.flatten(0, 1)
+    if hidden_NH.requires_grad:
+        hidden_NH = hidden_NH.detach()
+    return hidden_NH if hidden_NH.dtype is torch.float32 else hidden_NH.float()
 
 
 def _parameters(module: nn.Module) -> Mapping[str, Any]:

@@ -33,7 +33,6 @@ from safetylayers.records import Record
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
-Read = NDArray[np.float32]
 
 HARM, REFUSAL = "harm", "refusal"
 PROMPT, PROMPT_END, REPLY = 0, 1, 2
@@ -99,6 +98,11 @@ class Rules:
         return [(k, known, known.thresholds) for k, known in found if known.thresholds]
 
     @cached_property
+    def tail(self) -> int:
+        """How many tokens of the past it takes to see a prompt's ending."""
+        return max(len(self.ending) - 1, 0)
+
+    @cached_property
     def joined(self) -> Floats:
         """What turns channels into scores, the mean over layers of the sum of a head's channels: [S * C, K]."""
         heads = len(self.heads)
@@ -162,9 +166,9 @@ class State:
 class Inputs(NamedTuple):
     """What one forward pass brings."""
 
-    values: Read
+    values: Floats
     """[B, T, S, C]"""
-    queries: Read | None
+    queries: Floats | None
     """The same; None for heads without pools."""
     tokens: list[list[int]] | None
     """[B][T]; None where the model was given embeddings."""
@@ -245,7 +249,7 @@ class Steps:
 def advance(state: State, inputs: Inputs, rules: Rules) -> tuple[State, Steps]:
     """Read the tokens of one pass; return the state after them, and what the gate did in each."""
     parts, weight, weighted = _pooled(state, inputs)
-    scores_BTK = parts @ rules.joined
+    scores_BTK = parts.reshape(-1, len(rules.joined)).dot(rules.joined).reshape(*parts.shape[:2], -1)
     rows, taken, any_open, any_stopped = [], [], False, False
     for b, before in enumerate(state.rows):
         row = before.fork()
@@ -261,8 +265,8 @@ def _pooled(state: State, inputs: Inputs) -> tuple[Floats, Floats, Floats]:
     """Return what each channel says after each token [B, T, S * C], and the sums behind it after the last one."""
     rows, tokens = inputs.values.shape[:2]
     if inputs.queries is None:
-        return inputs.values.reshape(rows, tokens, -1).astype(np.float64), state.weight, state.weighted
-    weights = np.exp(inputs.queries, dtype=np.float64)
+        return inputs.values.reshape(rows, tokens, -1), state.weight, state.weighted
+    weights = np.exp(inputs.queries)
     if inputs.real is not None:
         weights *= inputs.real[:, :, None, None]
     amounts = (weights * inputs.values).reshape(rows, tokens, -1)
@@ -278,8 +282,11 @@ def _pooled(state: State, inputs: Inputs) -> tuple[Floats, Floats, Floats]:
 
 def _walk(row: RowState, b: int, inputs: Inputs, scores_BTK: Floats, order: Order, rules: Rules) -> dict[int, Step]:
     """Let a row's state go through its tokens; nothing can happen before the first prompt's end."""
-    columns = range(scores_BTK.shape[1]) if inputs.real is None else np.flatnonzero(inputs.real[b]).tolist()
-    tokens = None if inputs.tokens is None else [inputs.tokens[b][t] for t in columns]
+    count = scores_BTK.shape[1]
+    columns = range(count) if inputs.real is None else np.flatnonzero(inputs.real[b]).tolist()
+    tokens = None if inputs.tokens is None else inputs.tokens[b]
+    if tokens is not None and inputs.real is not None:
+        tokens = [tokens[t] for t in columns]
     ends = _prompt_ends(row, tokens, len(columns), rules.ending)
     begin = 0 if row.in_reply else min(ends, default=len(columns))
     taken = {}
@@ -290,29 +297,28 @@ def _walk(row: RowState, b: int, inputs: Inputs, scores_BTK: Floats, order: Orde
         if step is not QUIET:
             taken[columns[place]] = step
     row.seen += len(columns)
-    if tokens is not None and len(rules.ending) > 1:
-        row.tail = (*row.tail, *tokens)[1 - len(rules.ending) :]
+    if tokens is not None:
+        row.tail = (*row.tail, *tokens)[-rules.tail :] if rules.tail else ()
     return taken
 
 
-def _prompt_ends(row: RowState, tokens: list[int] | None, count: int, ending: tuple[int, ...]) -> set[int]:
+def _prompt_ends(row: RowState, tokens: list[int] | None, count: int, ending: tuple[int, ...]) -> list[int]:
     """Return which of a row's tokens end a prompt.
 
     A row whose first tokens hold no ending, or whose tokens are not known, has its prompt's end at the last of them: a
     prompt without the template is scored all the same.
     """
-    ends: set[int] = set()
-    if tokens is not None and ending:
-        window, width = (*row.tail, *tokens), len(ending)
-        known = len(window) - count
-        ends = {
-            last - known
-            for last in range(max(known, width - 1), len(window))
-            if window[last] == ending[-1] and window[last + 1 - width : last + 1] == ending
-        }
-    if not ends and not row.begun and count:
-        ends = {count - 1}
-    return ends
+    ends: list[int] = []
+    if tokens and ending:
+        last = ending[-1]
+        if len(tokens) > 1 or tokens[0] == last:
+            window, known, width = (*row.tail, *tokens), len(row.tail), len(ending)
+            ends = [
+                place - known
+                for place in range(max(known, width - 1), len(window))
+                if window[place] == last and window[place + 1 - width : place + 1] == ending
+            ]
+    return ends if ends or row.begun or not count else [count - 1]
 
 
 def _step(row: RowState, scores: list[float], is_end: bool, ends_text: bool, order: Order, rules: Rules) -> Step:
@@ -362,4 +368,7 @@ def _read_reply(row: RowState, scores: list[float], rules: Rules) -> float:
 
 def _highest(risks: list[float]) -> float:
     """Return the highest risk; one that is no number is higher than any."""
-    return math.nan if any(risk != risk for risk in risks) else max(risks, default=NEVER)  # noqa: PLR0124
+    for risk in risks:
+        if risk != risk:  # noqa: PLR0124 - only what is no number differs from itself
+            return risk
+    return max(risks, default=NEVER)

@@ -3,7 +3,7 @@
 A head reads the hidden state of every token at every attached layer, linearly or through one small hidden layer, and
 pools what it read so far: score_t = sum over pools of (sum_{s<=t} e^{q_s} v_s) / (sum_{s<=t} e^{q_s}), an attention
 probe (arXiv 2506.10805, section 3) that can be computed token by token. Without pools it is a plain probe of the
-current token. All heads of a layer are one matrix product, and the layers are stacked.
+current token. All heads of a layer are one matrix product.
 
 Shapes: S attached layers, N tokens, H hidden size, M width, K heads, P pools, C = K * max(P, 1) channels.
 """
@@ -13,11 +13,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
-
-MOST = 20.0
-"""Queries are held below this, so that their exponentials stay finite."""
 
 
 @dataclass(frozen=True)
@@ -49,31 +48,31 @@ class Heads(nn.Module):
         read = width or hidden_size
         if width:
             self.inner = nn.Parameter(torch.randn(layers, hidden_size, width) * hidden_size**-0.5)
-            self.inner_bias = nn.Parameter(torch.zeros(layers, 1, width))
+            self.inner_bias = nn.Parameter(torch.zeros(layers, width))
         outputs = self.channels * (2 if pools else 1)
         self.outer = nn.Parameter(torch.randn(layers, read, outputs) * 0.1 * read**-0.5)
-        self.outer_bias = nn.Parameter(torch.zeros(layers, 1, outputs))
+        self.outer_bias = nn.Parameter(torch.zeros(layers, outputs))
 
     def forward(self, hidden_SNH: Tensor) -> Reading:
-        """Read tokens."""
-        read_SNC = self.read(hidden_SNH)
+        """Read tokens at all layers."""
+        read_SNC = torch.stack([self.read(layer, hidden_NH) for layer, hidden_NH in enumerate(hidden_SNH)])
         if not self.pools:
             return Reading(read_SNC, None)
         values_SNC, queries_SNC = read_SNC.tensor_split(2, dim=-1)
-        return Reading(values_SNC, queries_SNC.clamp(max=MOST))
+        return Reading(values_SNC, queries_SNC)
 
-    def read(self, hidden_SNH: Tensor) -> Tensor:
-        """Return values, and behind them queries where there are pools, as one product: [S, N, C or 2 C]."""
+    def read(self, layer: int, hidden_NH: Tensor) -> Tensor:
+        """Return values, and behind them queries where there are pools, as one product: [N, C or 2 C]."""
         if self.width:
-            hidden_SNH = torch.baddbmm(self.inner_bias, hidden_SNH, self.inner).relu_()
-        return torch.baddbmm(self.outer_bias, hidden_SNH, self.outer)
+            hidden_NH = torch.addmm(self.inner_bias[layer], hidden_NH, self.inner[layer]).relu()
+        return torch.addmm(self.outer_bias[layer], hidden_NH, self.outer[layer])
 
     @torch.no_grad()
     def standardise(self, mean_SH: Tensor, deviation_SH: Tensor) -> None:
         """Change weights that were trained on standardised hidden states into ones that take them as they are."""
         weight, bias = (self.inner, self.inner_bias) if self.width else (self.outer, self.outer_bias)
         scaled = weight / deviation_SH[:, :, None]
-        bias.sub_(torch.bmm(mean_SH[:, None, :], scaled))
+        bias.sub_(torch.bmm(mean_SH[:, None, :], scaled)[:, 0])
         weight.copy_(scaled)
 
     @classmethod
@@ -82,7 +81,7 @@ class Heads(nn.Module):
         heads = cls(len(weights_SH), weights_SH.shape[1], (name,), pools=0)
         with torch.no_grad():
             heads.outer.copy_(weights_SH[:, :, None])
-            heads.outer_bias.copy_(bias_S[:, None, None])
+            heads.outer_bias.copy_(bias_S[:, None])
         return heads
 
 
@@ -111,3 +110,27 @@ def _within(amounts_SNC: Tensor, segments_N: Tensor, rows: int) -> Tensor:
     ends = lengths.cumsum(0)
     before = torch.cat([torch.zeros_like(sums_SNC[:, :1]), sums_SNC], dim=1)[:, ends - lengths]
     return (sums_SNC - before[:, segments_N]).to(amounts_SNC.dtype)
+
+
+class HostHeads:
+    """The same heads on the host, in NumPy: for one token, calls cost more than arithmetic, and these cost less."""
+
+    def __init__(self, heads: Heads) -> None:
+        """Copy the heads' weights."""
+        arrays = {name: parameter.detach().cpu().float().numpy() for name, parameter in heads.named_parameters()}
+        self._inner = list(zip(arrays["inner"], arrays["inner_bias"], strict=True)) if heads.width else None
+        self._outer = list(arrays["outer"])
+        self._bias = arrays["outer_bias"].reshape(-1).astype(np.float64)
+
+    def read(self, hidden: Sequence[NDArray[np.float32]]) -> NDArray[np.float64]:
+        """Return what `Heads.read` returns, of all attached layers side by side: [N, S * (C or 2 C)].
+
+        Args:
+            hidden: of each attached layer: [N, H].
+        """
+        if self._inner:
+            hidden = [
+                np.maximum(one.dot(weight) + bias, 0) for one, (weight, bias) in zip(hidden, self._inner, strict=True)
+            ]
+        read = [one.dot(weight) for one, weight in zip(hidden, self._outer, strict=True)]
+        return np.concatenate(read, axis=1) + self._bias

@@ -6,15 +6,14 @@ import copy
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import torch
 from pydantic import Field
-from torch import nn
 
 from safetylayers.attach.correction import Correction
 from safetylayers.attach.gate import GateSettings, HeadCalibration, Rules
-from safetylayers.attach.heads import Heads
+from safetylayers.attach.heads import Heads, HostHeads
 from safetylayers.attach.records import Health, PlacedBy
 from safetylayers.attach.scores import HeadScore
 from safetylayers.errors import DataError, LayersError, ModelError, OutputError, WrongModelError
@@ -60,6 +59,14 @@ class LayersRecord(Record):
     """What the heads reached on rows that they were not trained on: as they are, shifted, and perturbed."""
 
 
+class Modules(NamedTuple):
+    """Heads and correction on one device."""
+
+    heads: Heads
+    host_heads: HostHeads
+    correction: Correction
+
+
 @dataclass(frozen=True)
 class SafetyLayers:
     """Heads, gate and correction of one model."""
@@ -67,7 +74,7 @@ class SafetyLayers:
     record: LayersRecord
     heads: Heads
     correction: Correction
-    _placed: dict[torch.device, nn.ModuleDict] = field(default_factory=dict, init=False, compare=False, repr=False)
+    _placed: dict[torch.device, Modules] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     def check(self, model: ChatModel) -> None:
         """Make sure that they are this model's.
@@ -105,11 +112,12 @@ class SafetyLayers:
             channels=self.heads.channels,
         )
 
-    def modules_on(self, device: torch.device) -> nn.ModuleDict:
-        """Return "heads" and "correction" on a device, in float32 and without gradients; one copy a device is kept."""
+    def modules_on(self, device: torch.device) -> Modules:
+        """Return heads and correction on a device, in float32 and without gradients; one copy a device is kept."""
         if device not in self._placed:
-            modules = nn.ModuleDict({"heads": self.heads, "correction": self.correction})
-            self._placed[device] = copy.deepcopy(modules).to(device).requires_grad_(False)
+            heads = copy.deepcopy(self.heads).to(device).requires_grad_(False)
+            correction = copy.deepcopy(self.correction).to(device).requires_grad_(False)
+            self._placed[device] = Modules(heads, HostHeads(heads), correction)
         return self._placed[device]
 
     def save(self, folder: str | Path) -> Path:
