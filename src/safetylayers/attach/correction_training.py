@@ -38,7 +38,7 @@ class CorrectionTraining:
     """How the correction is trained."""
 
     rank: int = 16
-    steps: int = 300
+    steps: int = 200
     batch_size: int = 32
     learning_rate: float = 1e-2
     longest_prefix: int = 40

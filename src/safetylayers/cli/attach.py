@@ -63,7 +63,7 @@ def run_command(
     ] = 0.01,
     width: Annotated[int, typer.Option("--width", help="Of the heads' hidden layer; 0 for linear heads.", min=0)] = 0,
     rank: Annotated[int, typer.Option("--rank", help="Of the correction.", min=1)] = 16,
-    steps: Annotated[int, typer.Option("--steps", help="Of training the correction.", min=1)] = 300,
+    steps: Annotated[int, typer.Option("--steps", help="Of training the correction.", min=1)] = 200,
     template: TemplateOption = "chat",
     seed: SeedOption = 0,
     dtype: DtypeOption = None,

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from safetylayers.attach import Revalidation
 from safetylayers.demo.datasets import attack_examples
+from safetylayers.demo.guarded import attached_layers, guarded_models
 from safetylayers.evaluate import Evaluation, evaluate
 from safetylayers.finetune import FinetuneResult, finetune
 from safetylayers.locate import SafetyMap, locate
@@ -71,6 +73,8 @@ class DemoResult(Record):
     """The aligned model first, then one model a method."""
     proved: dict[str, int]
     """Protected method -> tensors that were proved to be bitwise unchanged."""
+    revalidated: dict[str, Revalidation]
+    """Fine-tuned model with safety layers -> whether these still hold there."""
 
 
 def control_blocks(found: SafetyMap) -> list[tuple[int, int]]:
@@ -95,10 +99,11 @@ def methods_for(found: SafetyMap) -> list[str]:
 def run_demo(
     output: Path, plan: Plan | None = None, progress: ProgressCallback | None = None
 ) -> tuple[DemoResult, SafetyMap]:
-    """Locate the practice model's safety layers, attack it by every method, and evaluate.
+    """Locate the practice model's safety layers, attack it by every method, attach layers, and evaluate.
 
     Args:
-        output: gets the map, the fine-tuned models and `result.json`; a method that is done is not run again.
+        output: gets the map, the fine-tuned models, the attached layers and `result.json`; what is done is not run
+            again.
         plan: the attack.
         progress: told of every stage.
     """
@@ -113,7 +118,10 @@ def run_demo(
         if result.frozen_count:
             proved[method] = result.frozen_count
         tuned.append(_named(folder, method))
-    evaluation = evaluate([model, *tuned], progress=progress)
+    layers = attached_layers(model, found, output / "attached", plan.seed, progress)
+    attacked = [one for one in tuned if one.name in ("full", "sppft")]
+    guarded, revalidated = guarded_models(model, attacked, layers, progress)
+    evaluation = evaluate([model, *tuned, *guarded], progress=progress)
     first, last = found.range
     demo = DemoResult(
         first=first,
@@ -123,6 +131,7 @@ def run_demo(
         steps=plan.steps,
         evaluation=evaluation,
         proved=proved,
+        revalidated=revalidated,
     )
     demo.write(output / "result.json")
     return demo, found
@@ -147,10 +156,12 @@ def _named(folder: Path, method: str) -> ChatModel:
 
 def summary_rows(demo: DemoResult) -> Sequence[tuple[str, ...]]:
     """Return the demo's table: a header, then one row a model, by the first judge."""
-    rows: list[tuple[str, ...]] = [("fine-tuned by", "harmful", "over-refusal", "questions right", "proved frozen")]
+    rows: list[tuple[str, ...]] = [("fine-tuned by", "harmful", "over-refusal", "questions right", "proved")]
     for model in demo.evaluation.models:
         scores = next(iter(model.judges.values()))
-        frozen = f"{demo.proved[model.name]} tensors" if model.name in demo.proved else ""
+        proof = f"{demo.proved[model.name]} tensors frozen" if model.name in demo.proved else ""
+        if model.name in demo.revalidated:
+            proof = f"safety layers: {demo.revalidated[model.name].verdict}"
         name = "(before)" if model is demo.evaluation.models[0] else model.name
-        rows.append((name, str(scores.harmful_rate), str(scores.over_refusal_rate), str(model.exact_match), frozen))
+        rows.append((name, str(scores.harmful_rate), str(scores.over_refusal_rate), str(model.exact_match), proof))
     return rows
