@@ -26,6 +26,7 @@ lint: .venv/installed
 
 bench: .venv/installed
 	$(BIN)/python benchmarks/locate.py
+	$(BIN)/python benchmarks/attach.py
 
 docs: .venv/installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group docs

@@ -329,7 +329,7 @@ def _step(row: RowState, scores: list[float], is_end: bool, ends_text: bool, ord
     if is_end:
         risks = [c.prompt_scale * scores[k] + c.prompt_offset - t.prompt for k, c, t in rules.guards]
         row.prompt_risk = _highest(risks)
-        row.means, row.peaks, row.unrefused, row.stopped = [], [], 0, False
+        row.means, row.peaks, row.unrefused, row.open, row.stopped = [], [], 0, False, False
         within = NEVER
     else:
         within = _read_reply(row, scores, rules)

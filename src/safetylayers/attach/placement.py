@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -74,17 +75,22 @@ def _trial(
     progress: ProgressCallback | None,
 ) -> list[float]:  # fmt: skip
     """Return the held-out AUROC of a harm head at every layer; all layers' heads learn in one run."""
-    some = RowSet(rows.name, rows.rows[:TRIED_ON])
-    half = len(some) // 2
-    learnt, kept = (RowSet(some.name, part) for part in (some.rows[:half], some.rows[half:]))
+    rng = random.Random(seed)  # noqa: S311 - not a secret
+    learnt, kept = [], []
+    for kind in (True, False):
+        some = [row for row in rows.rows if row.harmful is kind]
+        drawn = rng.sample(some, min(TRIED_ON // 2, len(some)))
+        learnt += drawn[::2]
+        kept += drawn[1::2]
     everywhere = range(model.n_layers)
-    states = read_states(model, learnt, everywhere, template, folder / "trial", progress)
-    heads = train_heads(states, learnt.rows, (HARM,), settings, seed=seed, progress=progress)
-    held_out = read_states(model, kept, everywhere, template, folder / "held-out", progress)
+    tried, kept_back = RowSet("trial", tuple(learnt)), RowSet("held-out", tuple(kept))
+    states = read_states(model, tried, everywhere, template, folder / "trial", progress)
+    heads = train_heads(states, learnt, (HARM,), settings, seed=seed, progress=progress)
+    held_out = read_states(model, kept_back, everywhere, template, folder / "held-out", progress)
     hidden_SNH, segments_N = held_out.gather(range(len(kept)))
     with torch.no_grad():
         scores_SNK = pooled(heads(hidden_SNH), segments_N, len(kept), 1)
     ends = [held_out.starts[row] + length - 1 for row, length in enumerate(held_out.prompt_lengths)]
-    harmful = np.array([row.harmful for row in kept.rows])
+    harmful = np.array([row.harmful for row in kept])
     scores_SB = scores_SNK[:, ends, 0].double().numpy()
     return [bootstrap_auroc(one[~harmful], one[harmful], draws=1)[0] for one in scores_SB]
