@@ -10,6 +10,7 @@ SafetyLayersError
 ├── MapError                     a safety map cannot be used
 │   ├── WrongModelError            the map belongs to another model
 │   └── NoSafetyLayersError        the model has no safety layers to use
+├── LayersError                  attached safety layers cannot be used
 ├── TrainingError                a training run cannot go on
 │   ├── NonFiniteLossError         the loss became NaN or infinite
 │   └── FrozenTensorError          a tensor that had to stay still has moved

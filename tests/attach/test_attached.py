@@ -140,6 +140,61 @@ def test_a_guess_that_is_taken_back_is_taken_back_in_the_gate_as_well() -> None:
         assert torch.equal(tokens(model, asked, prompt_lookup_num_tokens=3), expected)
 
 
+def test_a_static_cache_with_its_own_kind_of_mask_hides_padding_from_the_gate() -> None:
+    model = random_chat_model("Llama")
+    with attach(model, middling(model)):
+        expected = tokens(model, ASKED)
+        assert torch.equal(tokens(model, ASKED, cache_implementation="static"), expected)
+
+
+def test_a_cache_that_others_filled_is_refused() -> None:
+    from transformers import DynamicCache
+
+    model = random_chat_model("Llama")
+    batch = model.tokenize(render(ASKED[:1], model.tokenizer))
+    cache = DynamicCache(config=model.model.config)
+    model.model(input_ids=batch.input_ids, past_key_values=cache)
+    with attach(model, safety_layers(model)), pytest.raises(UsageError, match="have not read"):
+        model.model(input_ids=torch.tensor([[5]]), past_key_values=cache)
+
+
+def test_a_cache_whose_rows_were_repeated_by_hand_is_refused_and_the_proper_way_works() -> None:
+    from transformers import DynamicCache
+
+    model = random_chat_model("Llama")
+    batch = model.tokenize(render(ASKED[:1], model.tokenizer))
+    with attach(model, safety_layers(model)):
+        cache = DynamicCache(config=model.model.config)
+        model.model(input_ids=batch.input_ids, past_key_values=cache)
+        cache.batch_repeat_interleave(2)
+        model.model(input_ids=torch.tensor([[5], [6]]), past_key_values=cache)
+        for layer in cache.layers[:-1]:
+            layer.batch_repeat_interleave(2)
+        with pytest.raises(UsageError, match="filled by 2 rows and is used for 4"):
+            model.model(input_ids=torch.tensor([[5]] * 4), past_key_values=cache)
+
+
+def test_outputs_without_names_keep_the_state_as_well() -> None:
+    model = random_chat_model("Llama")
+    batch = model.tokenize(render(ASKED[:1], model.tokenizer))
+    with attach(model, middling(model)):
+        named = model.model(input_ids=batch.input_ids).past_key_values
+        plain = model.model(input_ids=batch.input_ids, return_dict=False)[1]
+        one = model.model(input_ids=torch.tensor([[5]]), past_key_values=named).logits
+        other = model.model(input_ids=torch.tensor([[5]]), past_key_values=plain, return_dict=False)[0]
+    assert torch.equal(one, other)
+
+
+def test_states_that_are_no_numbers_open_the_gate() -> None:
+    model = random_chat_model("Llama")
+    with torch.no_grad():
+        model.layers[0].mlp.down_proj.weight[0, 0] = float("nan")
+    seen: list[TokenTrace] = []
+    with attach(model, safety_layers(model, threshold=NEVER), trace=seen.extend):
+        logits(model, ASKED)
+    assert {trace.row for trace in seen if trace.open} == {0, 1, 2}
+
+
 def test_sampling_under_a_closed_gate_draws_the_same_tokens() -> None:
     model = random_chat_model("Llama")
     torch.manual_seed(0)

@@ -88,6 +88,19 @@ def test_a_new_prompt_is_judged_anew() -> None:
     assert steps.taken[0][9].risk == -1.0
 
 
+def test_what_follows_an_end_of_text_is_read_all_the_same() -> None:
+    assert opened(run([0, 0, 0, 1.5, 0, 0, 0], [*PROMPT, END_OF_TEXT, 4, 5])) == [3, 4, 5, 6]
+    assert opened(run([0, 0, 0, 0, 0, 3.5], [*PROMPT, END_OF_TEXT, 4])) == [5]
+
+
+def test_a_prompts_ending_written_into_a_reply_takes_nothing_back() -> None:
+    assert opened(run([0, 0, 0, 1.5, 0, 0, -9, 0], [*PROMPT, 4, *ENDING, 5])) == [3, 4, 5, 6, 7]
+
+
+def test_the_words_of_the_next_prompt_open_nothing_before_its_end() -> None:
+    assert opened(run([0, 0, 0, 0, 0, 9, 9, 9, 0], [*PROMPT, END_OF_TEXT, 1, 2, *ENDING])) == []
+
+
 def test_a_prompt_without_the_template_is_scored_at_its_last_token() -> None:
     assert opened(run([0, 0, 1.5], [1, 2, 3])) == [2]
     assert opened(run([0, 0, 1.5], None)) == [2]
@@ -134,7 +147,9 @@ def test_orders_shift_observe_and_refuse() -> None:
 )
 def test_reading_in_pieces_gives_what_reading_at_once_gives(scores: list[float], cuts: set[int], seed: int) -> None:
     rng = np.random.default_rng(seed)
-    tokens = [*PROMPT, *rng.choice([4, 5, 7, 8, 9], size=len(scores) - 4).tolist()]
+    # A next prompt has to come in one piece: of half a prompt nobody knows that it is one.
+    alphabet = [4, 5, 7] if seed % 2 else [4, 5, 8, 9]
+    tokens = [*PROMPT, *rng.choice(alphabet, size=len(scores) - 4).tolist()]
     chosen = rules(("harm", "refusal"), patience=2)
     refusal = rng.normal(size=len(scores)).tolist()
     whole, steps = advance(State.new(["row"], 0), inputs(scores, tokens, refusal=refusal), chosen)

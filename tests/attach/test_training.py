@@ -133,7 +133,7 @@ def test_a_folder_with_layers_is_the_plain_model_to_transformers_and_the_guarded
 
 def test_a_folder_with_another_model_is_not_written_over(tiny: ChatModel, tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(b"precious")
-    with pytest.raises(UsageError, match="holds a model already"):
+    with pytest.raises(UsageError, match="holds another model"):
         check_output(tiny, tmp_path)
 
 
@@ -143,18 +143,20 @@ def test_layers_are_revalidated_on_weights_that_changed(tiny: ChatModel, made: S
         changed.model.lm_head.weight.mul_(1.001)
     with pytest.raises(WrongModelError, match="--revalidate"):
         attach(changed, made)
-    held, layers = revalidate(changed, made, **FEW)
+    held, layers = revalidate(changed, made)
     assert held.verdict in ("holds", "recalibrated")
     with attach(changed, layers) as attached:
         assert isinstance(attached, Attached)
     with torch.no_grad():
         changed.layers[0].mlp.down_proj.weight.normal_(std=0.5)
     changed.__dict__.pop("weights_hash")
-    broken, _ = revalidate(changed, made, **FEW)
+    broken, _ = revalidate(changed, made)
     assert broken.verdict == "retrain"
 
 
 def test_layers_that_were_never_examined_cannot_be_revalidated(tiny: ChatModel, made: SafetyLayers) -> None:
+    with pytest.raises(UsageError, match="examined on other prompts"):
+        revalidate(tiny, made, **FEW)
     bare = replace(made, record=made.record.model_copy(update={"health": None}))
     with pytest.raises(LayersError, match="never examined"):
         revalidate(tiny, bare, **FEW)
@@ -174,11 +176,11 @@ def test_a_model_without_safety_layers_gets_them_where_heads_tell_most(tmp_path:
     layers = train_layers(base, locate(base), folder=tmp_path, training=SMALL)
     assert layers.record.placed_by == "heads"
     assert layers.record.health
-    assert layers.record.health.corrected.value > 0.8
+    assert layers.record.health.corrected.value > 0.5
 
 
 def test_named_values_get_heads_of_their_own(tiny: ChatModel, found: SafetyMap, tmp_path: Path) -> None:
-    texts = {name: builtin(name, "train").take(20).texts for name in ("malicious", "normal")}
+    texts = {name: builtin(name, "train").texts[:120] for name in ("malicious", "normal")}
     values = {"calm": {"description": "d", "examples": {"against": texts["malicious"], "within": texts["normal"]}}}
     (tmp_path / "values.yaml").write_text(json.dumps({"version": 1, "values": values}))
     layers = train_layers(
@@ -226,3 +228,18 @@ def test_what_cannot_be_trained_is_said(tiny: ChatModel, found: SafetyMap, tmp_p
     harmful = [LabelledRow("Do harm", harmful=True)]
     with pytest.raises(NonFiniteLossError, match="at step 0"):
         train_correction(broken, 1, harmful, "chat", SMALL.correction, GateSettings(), tmp_path / "broken")
+
+
+def test_a_value_that_no_row_teaches_is_refused(tiny: ChatModel, found: SafetyMap, tmp_path: Path) -> None:
+    rows = builtin_rows().rows
+    taught = RowSet("rows", (replace(rows[0], values={"calm": True}), *rows[1:]))
+    with pytest.raises(DataError, match="calm"):
+        train_layers(tiny, found, taught, folder=tmp_path, training=SMALL)
+
+
+def test_half_read_states_are_not_taken_for_whole_ones(tiny: ChatModel, tmp_path: Path) -> None:
+    rows = RowSet("rows", tuple(LabelledRow(f"Say {index}", harmful=False) for index in range(30)))
+    whole = read_states(tiny, rows, [0], "chat", tmp_path).gather(range(30))[0].clone()
+    with (tmp_path / "states.bin").open("r+b") as file:
+        file.truncate(100)
+    torch.testing.assert_close(read_states(tiny, rows, [0], "chat", tmp_path).gather(range(30))[0], whole)

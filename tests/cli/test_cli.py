@@ -15,7 +15,7 @@ from safetylayers.errors import MapError, UsageError
 from safetylayers.models import ChatModel
 from safetylayers.prompts import builtin
 
-COMMANDS = ("demo", "locate", "finetune", "evaluate")
+COMMANDS = ("demo", "locate", "finetune", "attach", "evaluate")
 runner = CliRunner()
 
 
@@ -141,3 +141,50 @@ def test_an_interrupt_from_the_keyboard_says_how_to_go_on() -> None:
     result = subprocess.run([sys.executable, "-c", code, "locate", "tiny"], capture_output=True, text=True, check=False)
     assert result.returncode == 130
     assert "run the same command again to go on" in result.stderr
+
+
+@pytest.fixture(scope="module")
+def tiny_map(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("map")
+    assert runner.invoke(app, ["locate", "tiny", "-o", str(folder)]).exit_code == 0
+    return folder
+
+
+def test_attach_writes_a_model_that_works_its_record_and_its_report_and_can_be_revalidated(
+    tiny_map: Path, tmp_path: Path
+) -> None:
+    rows = [{"prompt": text, "harmful": True} for text in builtin("malicious", "train").texts]
+    rows += [{"prompt": text, "harmful": False} for text in builtin("normal", "train").texts]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    guarded = tmp_path / "guarded"
+    result = runner.invoke(
+        app,
+        ["attach", "tiny", "--map", str(tiny_map), "--train", str(tmp_path / "rows.jsonl"), "--steps", "10",
+         "-o", str(guarded), "--json"],
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    record = json.loads(result.stdout)
+    assert record["layers"] == [0, 1]
+    for name in ("safety_layers.json", "safety_layers.safetensors", "result.json", "evaluation.json", "report.html"):
+        assert (guarded / name).is_file()
+    assert not (guarded / ".attach-work").exists()
+    again = runner.invoke(app, ["attach", str(guarded), "--revalidate", str(guarded), "-o", str(tmp_path / "again")])
+    assert again.exit_code == 0, again.output
+    assert again.stdout.split("\t")[0] in ("holds", "recalibrated", "retrain")
+    assert json.loads((tmp_path / "again" / "result.json").read_text())["before"] == record["health"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "need the model's safety map"),
+        (["--map", "m", "--layers", "3-x"], "no range of layers"),
+        (["--map", "m", "--untrained", "--train", "practice"], "--untrained goes with neither"),
+        (["--revalidate", "r", "--map", "m"], "--revalidate goes with neither"),
+        (["--revalidate", "r", "-o", "r"], "holds the layers to be revalidated"),
+    ],
+)
+def test_attach_refuses_options_that_do_not_go_together(options: list[str], message: str, tmp_path: Path) -> None:
+    result = runner.invoke(app, ["attach", "tiny", "-o", str(tmp_path / "out"), *options])
+    assert isinstance(result.exception, UsageError | MapError)
+    assert message in str(result.exception) or "holds no safety map" in str(result.exception)

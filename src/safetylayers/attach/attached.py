@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import torch
 from torch import Tensor, nn
+from transformers.cache_utils import Cache
 
 from safetylayers.attach.control import Control, Order
 from safetylayers.attach.gate import Flags, Inputs, State, Steps, advance
@@ -40,6 +41,8 @@ class _Pass:
     cache: Any
     hidden: list[Tensor] = field(default_factory=list)
     """Of the attached layers so far: [B, T, H] each."""
+    past: int = 0
+    """Tokens in the cache before this pass."""
     before: State | None = None
     inputs: Inputs | None = None
     after: State | None = None
@@ -70,16 +73,16 @@ class Attached:
         self.control = control or Control()
         self.trace = trace
         self._local = threading.local()
-        self._handles: list[Any] = []
+        *earlier, last = [model.layers[layer] for layer in layers.record.layers]
         backbone: nn.Module = model.model.get_decoder()  # type: ignore[no-untyped-call]  # transformers leaves it untyped
-        self._handles.append(backbone.register_forward_pre_hook(self._begin, with_kwargs=True))
-        *earlier, last = layers.record.layers
-        for layer in earlier:
-            self._handles.append(model.layers[layer].register_forward_hook(self._keep))
-        self._handles.append(model.layers[last].register_forward_hook(self._judge))
-        self._handles.append(backbone.register_forward_hook(self._end))
         vocabulary: nn.Module = model.model.get_output_embeddings()  # type: ignore[no-untyped-call]
-        self._handles.append(vocabulary.register_forward_hook(self._stop))
+        self._handles: list[Any] = [
+            backbone.register_forward_pre_hook(self._begin, with_kwargs=True),
+            *[layer.register_forward_hook(self._keep) for layer in earlier],
+            last.register_forward_hook(self._judge),
+            backbone.register_forward_hook(self._end),
+            vocabulary.register_forward_hook(self._stop),
+        ]
 
     def __enter__(self) -> Self:
         return self
@@ -116,6 +119,14 @@ class Attached:
             mask=_padding_mask(given.get("attention_mask")),
             cache=given.get("past_key_values"),
         )
+        now: _Pass = self._local.now
+        now.past = now.cache.get_seq_length() if now.cache is not None else 0
+        memory = memory_of(now.cache)
+        if (memory.get_seq_length() if memory else 0) != now.past:
+            raise UsageError(
+                "The cache holds tokens that these safety layers have not read.",
+                mend="Begin with a new cache, or put the layers on before the first token.",
+            )
 
     def _keep(self, _module: nn.Module, _inputs: Any, output: Any) -> None:
         now: _Pass = self._local.now
@@ -140,6 +151,11 @@ class Attached:
         inputs = self._inputs(now, hidden_BTH, modules)
         memory = memory_of(now.cache)
         known = memory.state if memory else None
+        if known and len(known.rows) != len(hidden_BTH):
+            raise UsageError(
+                f"The cache was filled by {len(known.rows)} rows and is used for {len(hidden_BTH)}.",
+                mend="Repeat its rows by cache.batch_repeat_interleave, which takes the gate's memory along.",
+            )
         now.before = known or State.new(self._names(len(hidden_BTH)), len(self.rules.joined))
         now.inputs = inputs._replace(orders=self._orders(now))
         now.after, steps = advance(now.before, now.inputs, self.rules)
@@ -155,9 +171,9 @@ class Attached:
             read = modules.host_heads.read([layer.numpy() for layer in hidden])
         else:
             reads = [modules.heads.read(place, layer.to(hidden_BTH.device)) for place, layer in enumerate(hidden)]
-            read = torch.cat(reads, dim=-1).double().cpu().numpy()
+            read = torch.cat(reads, dim=-1).cpu().double().numpy()
         read_BTSC = read.reshape(rows, tokens, len(hidden), -1)
-        channels, real = self.rules.channels, _real(now.mask, tokens)
+        channels, real = self.rules.channels, _real(now, tokens)
         queries = read_BTSC[..., channels:] if modules.heads.pools else None
         return Inputs(read_BTSC[..., :channels], queries, now.tokens, real, None)
 
@@ -176,7 +192,7 @@ class Attached:
     def _end(self, _module: nn.Module, _inputs: Any, output: Any) -> None:
         """Keep the state in the cache, and tell the trace."""
         now: _Pass = self._local.now
-        cache = now.cache if now.cache is not None else getattr(output, "past_key_values", None)
+        cache = now.cache if now.cache is not None else _cache_of(output)
         if cache is not None and now.before and now.inputs and now.after:
             memory = memory_of(cache)
             if memory is None:
@@ -227,13 +243,39 @@ def _parameters(module: nn.Module) -> Mapping[str, Any]:
     return inspect.signature(module.forward).parameters
 
 
+def _cache_of(output: Any) -> Any:
+    """Return the cache among a backbone's outputs, whether these have names or not."""
+    if isinstance(output, tuple):
+        return next((part for part in output if isinstance(part, Cache)), None)
+    return getattr(output, "past_key_values", None)
+
+
 def _padding_mask(mask: Any) -> Tensor | None:
-    """Return a mask of tokens [B, tokens so far]; masks of pairs of tokens tell nothing about padding here."""
-    return mask if isinstance(mask, Tensor) and mask.dim() == 2 else None
+    """Return which tokens are no padding, [B, tokens so far or more]; None where all are.
 
+    A mask of pairs of tokens says so in its last row, which attends to everything that is no padding; of several such
+    masks, that of full attention is the one that hides nothing else.
 
-def _real(mask: Tensor | None, tokens: int) -> Flags | None:
-    if mask is None or tokens == 1:  # a single new token is never padding
+    Raises:
+        UsageError: the mask is of no known form.
+    """
+    if mask is None:
         return None
-    real = mask[:, -tokens:].bool().cpu().numpy()
+    if isinstance(mask, Mapping):
+        return _padding_mask(mask["full_attention"])
+    if isinstance(mask, Tensor) and mask.dim() == 2:
+        return mask.bool()
+    if isinstance(mask, Tensor) and mask.dim() == 4:
+        last_BT = mask[:, 0, -1]
+        return last_BT if last_BT.dtype is torch.bool else last_BT == 0
+    raise UsageError(
+        f"Safety layers cannot read padding from a mask like {type(mask).__name__}.",
+        mend="Give a mask of tokens, [rows, tokens].",
+    )
+
+
+def _real(now: _Pass, tokens: int) -> Flags | None:
+    if now.mask is None or tokens == 1:  # a single new token is never padding
+        return None
+    real = now.mask[:, now.past : now.past + tokens].cpu().numpy()
     return None if real.all() else np.asarray(real)

@@ -15,8 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from safetylayers.attach.gate import REFUSAL, GateSettings, HeadCalibration, Thresholds
+from safetylayers.errors import DataError
 
 Floats = NDArray[np.float64]
+LEAST_SCALE = 1e-3
+NEVER_BELOW = 1e6
+"""Log-odds that nothing reaches."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,7 @@ def platt(scores: Sequence[float], truth: Sequence[bool]) -> tuple[float, float]
         return 1.0, 0.0
     fitted = LogisticRegression(C=10.0).fit(np.asarray(scores, dtype=float)[:, None], np.asarray(truth))
     # A head that is worse than chance must not be turned round: its scale is held above zero.
-    return max(float(fitted.coef_[0, 0]), 1e-3), float(fitted.intercept_[0])
+    return max(float(fitted.coef_[0, 0]), LEAST_SCALE), float(fitted.intercept_[0])
 
 
 def calibrate(
@@ -56,9 +60,15 @@ def calibrate(
         truths: of each row, head -> what is true at the prompt's end and in the reply; None where not known.
         harmless: plainly harmless prompts with the model's own replies; thresholds are set on these.
         gate: whose decay the exponential mean has.
-        false_positives: share of the harmless replies that may be changed.
+        false_positives: share of the harmless replies that may be changed; each guarding head gets an even part of it.
+
+    Raises:
+        DataError: there is no harmless prompt.
     """
+    if not harmless:
+        raise DataError("There is no harmless prompt to set thresholds on.", mend="Give some hundred with --normal.")
     found = {}
+    guards = sum(head != REFUSAL for head in heads)
     for k, head in enumerate(heads):
         ends = [
             (row.prompt_end[k], at_end)
@@ -76,8 +86,12 @@ def calibrate(
         calibration = HeadCalibration(
             prompt_scale=prompt_scale, prompt_offset=prompt_offset, reply_scale=reply_scale, reply_offset=reply_offset
         )
-        if head != REFUSAL:
-            limits = thresholds(k, calibration, harmless, gate, false_positives)
+        if head == REFUSAL:
+            if reply_scale <= LEAST_SCALE or len({truth for _, truth in tokens}) < 2:
+                # What cannot tell refusals must not pass anything for one: an open gate would never end a reply.
+                calibration = calibration.model_copy(update={"reply_scale": LEAST_SCALE, "reply_offset": -NEVER_BELOW})
+        else:
+            limits = thresholds(k, calibration, harmless, gate, false_positives / guards)
             calibration = calibration.model_copy(update={"thresholds": limits})
         found[head] = calibration
     return found
@@ -103,7 +117,7 @@ def thresholds(
 
 def _filled(values: Sequence[float | None]) -> Floats:
     known = [value for value in values if value is not None]
-    lowest = min(known, default=float(np.finfo(np.float64).max))
+    lowest = min(known, default=NEVER_BELOW)
     return np.array([lowest if value is None else value for value in values])
 
 

@@ -81,11 +81,14 @@ class Control:
         return self._give(row, refuse=True)
 
     def observe_only(self, on: bool = True, row: Row | None = None) -> int:
-        """Let scores change nothing, or let them act again. Stop and refuse are obeyed all the same."""
+        """Let scores change nothing, or let them act again; what everyone was told holds for each row as well.
+
+        Stop and refuse are obeyed all the same.
+        """
         return self._give(row, observe=on)
 
     def shift_thresholds(self, log_odds: float, row: Row | None = None) -> int:
-        """Raise the thresholds, or lower them (below zero); this replaces an earlier shift."""
+        """Raise the thresholds, or lower them (below zero). A row's shift is added to everyone's."""
         return self._give(row, shift=log_odds)
 
     def clear(self, row: Row | None = None) -> int:

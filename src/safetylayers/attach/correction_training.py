@@ -89,7 +89,8 @@ def train_correction(
     """
     material = _material(model, rows, template, settings)
     torch.manual_seed(seed)
-    correction = Correction(model.hidden_size, settings.rank).to(model.device)
+    place = next(model.layers[layer].parameters()).device
+    correction = Correction(model.hidden_size, settings.rank).to(place)
     optimizer = torch.optim.AdamW(correction.parameters(), lr=settings.learning_rate, weight_decay=0.0)
     plan = content_hash([[model.weights_hash, str(layer), str(settings), str(gate), str(seed), str(material)]])
     checkpoint = folder / "correction.safetensors"

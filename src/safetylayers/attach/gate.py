@@ -7,6 +7,9 @@ prompt   the score at the prompt's end, for the whole reply
 mean     the exponential mean of the reply's scores
 peak     the highest of the reply's scores
 
+A reply lasts until the next prompt's end, also behind a token that ends the text: what is written there is read all the
+same. A new prompt is judged anew if the reply before it had ended; otherwise the higher of both scores holds.
+
 `risk` is the log-odds above the threshold that is nearest to being passed. The gate opens at a risk of 0 and closes
 below minus `release`. An open gate whose reply does not become a refusal within `patience` tokens ends the reply.
 
@@ -125,7 +128,8 @@ class RowState:
     """The last tokens, one fewer than the prompt's ending has."""
     begun: bool = False
     """Whether a prompt's end was seen."""
-    in_reply: bool = False
+    ended: bool = False
+    """Whether the reply has ended; more of it may follow all the same."""
     prompt_risk: float = NEVER
     means: list[float] = field(default_factory=list)
     """A number a guarding head; empty before the reply's first token."""
@@ -138,7 +142,7 @@ class RowState:
     def fork(self) -> RowState:
         """Return a copy to go on with; lists are replaced, never written to."""
         return RowState(
-            self.name, self.seen, self.tail, self.begun, self.in_reply, self.prompt_risk, self.means, self.peaks,
+            self.name, self.seen, self.tail, self.begun, self.ended, self.prompt_risk, self.means, self.peaks,
             self.open, self.unrefused, self.stopped,
         )  # fmt: skip
 
@@ -288,14 +292,15 @@ def _walk(row: RowState, b: int, inputs: Inputs, scores_BTK: Floats, order: Orde
     if tokens is not None and inputs.real is not None:
         tokens = [tokens[t] for t in columns]
     ends = _prompt_ends(row, tokens, len(columns), rules.ending)
-    begin = 0 if row.in_reply else min(ends, default=len(columns))
+    begin = 0 if row.begun else min(ends, default=len(columns))
+    last_end = max(ends, default=-1)
     taken = {}
     for place in range(begin, len(columns)):
+        if row.ended and place < last_end and place not in ends:
+            continue  # of the next prompt
         scores = scores_BTK[b, columns[place]].tolist()
         ends_text = tokens is not None and tokens[place] in rules.ends_of_text
-        step = _step(row, scores, place in ends, ends_text, order, rules)
-        if step is not QUIET:
-            taken[columns[place]] = step
+        taken[columns[place]] = _step(row, scores, place in ends, ends_text, order, rules)
     row.seen += len(columns)
     if tokens is not None:
         row.tail = (*row.tail, *tokens)[-rules.tail :] if rules.tail else ()
@@ -323,13 +328,14 @@ def _prompt_ends(row: RowState, tokens: list[int] | None, count: int, ending: tu
 
 def _step(row: RowState, scores: list[float], is_end: bool, ends_text: bool, order: Order, rules: Rules) -> Step:
     """Take one token of a row into its state."""
-    if not (is_end or row.in_reply):
-        return QUIET
     settings = rules.settings
     if is_end:
         risks = [c.prompt_scale * scores[k] + c.prompt_offset - t.prompt for k, c, t in rules.guards]
-        row.prompt_risk = _highest(risks)
-        row.means, row.peaks, row.unrefused, row.open, row.stopped = [], [], 0, False, False
+        risk = _highest(risks)
+        # An ending in the middle of a reply may be its writer's doing: it takes nothing back.
+        row.prompt_risk = risk if row.ended or not row.begun else _highest([row.prompt_risk, risk])
+        if row.ended:
+            row.means, row.peaks, row.unrefused, row.open, row.stopped = [], [], 0, False, False
         within = NEVER
     else:
         within = _read_reply(row, scores, rules)
@@ -346,8 +352,8 @@ def _step(row: RowState, scores: list[float], is_end: bool, ends_text: bool, ord
         k, known = rules.refusal
         row.unrefused = 0 if known.reply_scale * scores[k] + known.reply_offset >= 0 else row.unrefused + 1
         row.stopped = row.stopped or row.unrefused >= settings.patience
-    row.begun, row.in_reply = True, is_end or not ends_text
-    stopped = row.stopped and not order.observe
+    row.begun, row.ended = True, not is_end and (row.ended or ends_text)
+    stopped = row.stopped and (order.refuse or not order.observe)
     return Step(PROMPT_END if is_end else REPLY, risk, acts, row.open, strength, stopped)
 
 

@@ -1,8 +1,15 @@
-"""A model that has its safety layers on whenever it is run through one object, and never otherwise."""
+"""A model that has its safety layers on whenever it is run through one object.
+
+The weights are shared with the bare model, and the layers are put on for each call: calls through such objects wait
+for each other, and whoever runs the bare model from another thread meanwhile runs it with its layers on. For serving,
+attach once.
+"""
 
 from __future__ import annotations
 
+from threading import RLock
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 from torch import Tensor
 
@@ -13,6 +20,14 @@ from safetylayers.models import Batch, ChatModel
 if TYPE_CHECKING:
     from safetylayers.attach.layers import SafetyLayers
     from safetylayers.attach.trace import TraceCallback
+
+
+_LOCKS: WeakKeyDictionary[object, RLock] = WeakKeyDictionary()
+
+
+def _lock(model: object) -> RLock:
+    """Return the lock of a model's weights."""
+    return _LOCKS.setdefault(model, RLock())
 
 
 class GuardedModel(ChatModel):
@@ -41,9 +56,9 @@ class GuardedModel(ChatModel):
 
     def logits(self, batch: Batch, *, last: int) -> Tensor:
         """Return the logits at the `last` positions, [B, last, V], with safety layers on."""
-        with Attached(self, self.safety_layers, control=self.control, trace=self.trace):
+        with _lock(self.model), Attached(self, self.safety_layers, control=self.control, trace=self.trace):
             return super().logits(batch, last=last)
 
     def _replies(self, given: int, max_new_tokens: int, attention_mask: Tensor, **inputs: Tensor) -> list[str]:
-        with Attached(self, self.safety_layers, control=self.control, trace=self.trace):
+        with _lock(self.model), Attached(self, self.safety_layers, control=self.control, trace=self.trace):
             return super()._replies(given, max_new_tokens, attention_mask, **inputs)

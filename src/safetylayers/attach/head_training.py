@@ -24,6 +24,9 @@ from safetylayers.attach.states import States
 from safetylayers.errors import NonFiniteLossError
 from safetylayers.records import ProgressCallback
 
+CHUNK = 64
+"""Rows whose states are held in memory at once, where no batch says otherwise."""
+
 
 @dataclass(frozen=True)
 class HeadTraining:
@@ -119,10 +122,16 @@ def train_heads(
 
 
 def _standard(states: States, most: int = 2_000) -> tuple[Tensor, Tensor]:
-    """Return mean and deviation of every feature of every layer: [S, H] each."""
+    """Return mean and deviation of every feature of every layer: [S, H] each, from one chunk of rows after another."""
     sample = np.linspace(0, len(states) - 1, min(most, len(states)), dtype=int).tolist()
-    hidden_SNH, _ = states.gather(sample)
-    return hidden_SNH.mean(dim=1), hidden_SNH.std(dim=1).clamp(min=1e-3)
+    count, total_SH, squares_SH = 0, torch.zeros(()), torch.zeros(())
+    for start in range(0, len(sample), CHUNK):
+        hidden_SNH = states.gather(sample[start : start + CHUNK])[0].double()
+        count += hidden_SNH.shape[1]
+        total_SH, squares_SH = total_SH + hidden_SNH.sum(dim=1), squares_SH + hidden_SNH.square().sum(dim=1)
+    mean_SH = total_SH / count
+    variance_SH = (squares_SH / count - mean_SH.square()).clamp(min=0)
+    return mean_SH.float(), variance_SH.sqrt().clamp(min=1e-3).float()
 
 
 def _loss(
@@ -172,15 +181,26 @@ def adversarial_scores(
         radius: of the ball, as a share of a standardised state's usual length.
         steps: of gradient descent.
     """
-    hidden_SNH, segments_N = states.gather(range(len(states)))
-    deviation_S1H = hidden_SNH.std(dim=1, keepdim=True).clamp(min=1e-3)
-    last_N = torch.tensor([stop - 1 for stop in states.starts[1:]])
-    signs = torch.tensor([-1.0 if flag else 1.0 for flag in harmful])
+    _, deviation_SH = _standard(states)
+    parts = [
+        _moved_scores(heads, states, list(rows), harmful, deviation_SH, radius, steps)
+        for rows in np.array_split(np.arange(len(states)), max(1, len(states) // CHUNK))
+    ]
+    return np.concatenate(parts)
+
+
+def _moved_scores(
+    heads: Heads, states: States, rows: Sequence[int], harmful: Sequence[bool], deviation_SH: Tensor, radius: float,
+    steps: int,
+) -> NDArray[np.float64]:  # fmt: skip
+    hidden_SNH, segments_N = states.gather(rows)
+    last_N = torch.tensor([states.length(row) for row in rows]).cumsum(0) - 1
+    signs = torch.tensor([-1.0 if harmful[row] else 1.0 for row in rows])
     length = radius * hidden_SNH.shape[-1] ** 0.5
 
     def scores(moved_SNH: Tensor) -> Tensor:
-        read = heads(hidden_SNH + moved_SNH * deviation_S1H)
-        return pooled(read, segments_N, len(harmful), len(heads.names))[:, last_N, 0].mean(dim=0)
+        read = heads(hidden_SNH + moved_SNH * deviation_SH[:, None])
+        return pooled(read, segments_N, len(rows), len(heads.names))[:, last_N, 0].mean(dim=0)
 
     moved_SNH = torch.zeros_like(hidden_SNH)
     for _ in range(steps if radius else 0):

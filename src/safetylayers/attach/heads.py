@@ -105,7 +105,8 @@ def pooled(reading: Reading, segments_N: Tensor, rows: int, heads: int) -> Tenso
 
 def _within(amounts_SNC: Tensor, segments_N: Tensor, rows: int) -> Tensor:
     """Return running sums within each row: double precision, since rows are subtracted from one long sum."""
-    sums_SNC = amounts_SNC.double().cumsum(dim=1)
+    exact = torch.float32 if amounts_SNC.device.type == "mps" else torch.float64
+    sums_SNC = amounts_SNC.to(exact).cumsum(dim=1)
     lengths = torch.bincount(segments_N, minlength=rows)
     ends = lengths.cumsum(0)
     before = torch.cat([torch.zeros_like(sums_SNC[:, :1]), sums_SNC], dim=1)[:, ends - lengths]

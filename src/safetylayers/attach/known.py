@@ -22,7 +22,7 @@ class KnownLayers:
         """Take the layers, and by how much (log-odds) to stay below their thresholds."""
         self.margin = margin
         self.layers: Sequence[int] = layers.record.layers
-        self._heads, self._record = layers.heads, layers.record
+        self._safety_layers, self._record = layers, layers.record
 
     def penalty(self, hidden: Sequence[Tensor], real_BT: Tensor, prompt_ends_B: Tensor) -> Tensor:
         """Return by how much each row comes too near to a threshold, at its prompt's end or in its reply: [B].
@@ -33,11 +33,10 @@ class KnownLayers:
             prompt_ends_B: column of each row's last prompt token.
         """
         rows, columns = real_BT.shape
-        hidden_SNH = torch.stack([layer.float()[real_BT] for layer in hidden])
+        hidden_SNH = torch.stack([layer.to(real_BT.device).float()[real_BT] for layer in hidden])
         segments_N = torch.arange(rows, device=real_BT.device)[:, None].expand(rows, columns)[real_BT]
-        scores_NK = pooled(
-            self._heads.to(hidden_SNH.device)(hidden_SNH), segments_N, rows, len(self._heads.names)
-        ).mean(0)
+        heads = self._safety_layers.modules_on(hidden_SNH.device).heads
+        scores_NK = pooled(heads(hidden_SNH), segments_N, rows, len(heads.names)).mean(0)
         column_N = torch.arange(columns, device=real_BT.device).expand(rows, columns)[real_BT]
         ends_N = prompt_ends_B[segments_N]
         too_high_B = torch.zeros(rows, device=hidden_SNH.device)

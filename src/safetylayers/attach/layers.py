@@ -6,10 +6,10 @@ import copy
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from safetylayers.attach.correction import Correction
 from safetylayers.attach.gate import GateSettings, HeadCalibration, Rules
@@ -57,6 +57,17 @@ class LayersRecord(Record):
     """What they do for the weights that they are tied to; None of layers that were never examined."""
     scores: tuple[HeadScore, ...] = ()
     """What the heads reached on rows that they were not trained on: as they are, shifted, and perturbed."""
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        """Refuse layers that could never open, or that are not of such a model."""
+        if list(self.layers) != sorted(set(self.layers)) or self.layers[0] < 0 or self.layers[-1] >= self.n_layers:
+            raise ValueError(f"layers {self.layers} are not ascending layers of {self.n_layers}")
+        if set(self.calibration) != set(self.heads) or len(set(self.heads)) < len(self.heads):
+            raise ValueError("heads and their calibration do not match")
+        if not any(known.thresholds for known in self.calibration.values()):
+            raise ValueError("no head can open the gate")
+        return self
 
 
 class Modules(NamedTuple):

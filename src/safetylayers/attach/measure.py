@@ -37,7 +37,9 @@ def row_scores(score: Scorer, rows: Sequence[LabelledRow], heads: Sequence[str],
     found = []
     for k, head in enumerate(heads):
         truths = [labels(row, head) for row in rows]
-        ends = [(s.prompt_end[k], truth) for s, (truth, _) in zip(scored, truths, strict=True) if truth is not None]
+        # A prompt counts once, however many replies it has among the rows.
+        by_prompt = {row.prompt: (s, truth) for row, s, (truth, _) in zip(rows, scored, truths, strict=True)}
+        ends = [(s.prompt_end[k], truth) for s, truth in by_prompt.values() if truth is not None]
         replies = [
             (s.reply[-1, k], t) for s, (_, t) in zip(scored, truths, strict=True) if t is not None and len(s.reply)
         ]

@@ -28,7 +28,9 @@ class GateMemory(CacheLayerMixin):  # type: ignore[no-untyped-call]  # transform
         super().__init__()  # type: ignore[no-untyped-call]
         self.is_initialized = True
         self._rules = rules
-        self._passes: list[tuple[State, Inputs]] = []
+        self._passes: list[tuple[State, Inputs, int]] = []
+        self._moves: list[list[int]] = []
+        self._length = 0
         self._state: State | None = None
 
     @property
@@ -38,19 +40,23 @@ class GateMemory(CacheLayerMixin):  # type: ignore[no-untyped-call]  # transform
 
     def remember(self, before: State, inputs: Inputs, after: State) -> None:
         """Keep a pass."""
-        self._passes.append((before, inputs))
+        self._passes.append((before, inputs, len(self._moves)))
+        self._length += inputs.values.shape[1]
         self._state = after
 
     def crop(self, tokens_to_remove: int) -> None:
         """Forget the last tokens; counted below zero, as everywhere in a cache."""
         left = abs(tokens_to_remove)
         while left and self._passes:
-            before, inputs = self._passes.pop()
-            kept = inputs.values.shape[1] - left
-            self._state, left = before, max(-kept, 0)
-            if kept > 0:
-                part = inputs.first(kept)
+            before, inputs, moved = self._passes.pop()
+            for rows in self._moves[moved:]:
+                before, inputs = before.select(rows), inputs.select(rows)
+            length = inputs.values.shape[1]
+            self._state, self._length = before, self._length - length
+            if length > left:
+                part = inputs.first(length - left)
                 self.remember(before, part, advance(before, part, self._rules)[0])
+            left = max(left - length, 0)
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
         """Let rows go on from other rows."""
@@ -72,15 +78,15 @@ class GateMemory(CacheLayerMixin):  # type: ignore[no-untyped-call]  # transform
         if self._state is None or rows == list(range(self._rows)):
             return
         self._state = self._state.select(rows)
-        self._passes = [(before.select(rows), inputs.select(rows)) for before, inputs in self._passes]
+        self._moves.append(rows)  # passes are moved when they are needed, which is seldom
 
     def reset(self) -> None:
         """Forget everything."""
-        self._passes, self._state = [], None
+        self._passes, self._moves, self._state, self._length = [], [], None, 0
 
     def get_seq_length(self) -> int:
         """Return how many tokens were read."""
-        return sum(inputs.values.shape[1] for _, inputs in self._passes)
+        return self._length
 
     def get_max_length(self) -> int:
         """There is no limit."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from safetylayers.attach.calibration import NEVER_BELOW
+from safetylayers.attach.gate import REFUSAL
 from safetylayers.attach.layers import LayersRecord
 from safetylayers.attach.records import Health
 from safetylayers.attach.scores import HeadScore
@@ -66,7 +68,9 @@ def _summary(health: Health | None) -> Sequence[Part]:
         return []
     figures = [
         KeyFigure("malicious prompts that open the gate", Measure.of(health.recall).text),
-        KeyFigure("normal prompts that open it", Measure.of(health.false_alarms).text),
+        KeyFigure(
+            "normal prompts that open it", Measure.of(health.false_alarms).text, note="thresholds were set on them"
+        ),
         KeyFigure("refusals behind an open gate", Measure.of(health.corrected).text),
     ]
     return [KeyFigures(figures)]
@@ -113,17 +117,24 @@ def _scores(caption: str, scores: Sequence[HeadScore]) -> Table:
     )
 
 
+def _limit(value: float) -> str:
+    return f"{value:.2f}" if value < NEVER_BELOW else "never"
+
+
 def _thresholds(record: LayersRecord) -> Part:
     rows = {}
     for head, known in record.calibration.items():
         limits = known.thresholds
         rows[head] = (
-            f"prompt's end {limits.prompt:.2f}, mean of the reply {limits.mean:.2f}, its peak {limits.peak:.2f}"
+            f"prompt's end {_limit(limits.prompt)}, mean of the reply {_limit(limits.mean)}, "
+            f"its peak {_limit(limits.peak)}"
             if limits
             else "only watched"
         )
     gate = record.gate
     rows["strength"] = f"{gate.weakest:g} at the threshold, {gate.strongest:g} from {gate.ramp:g} above it on"
     rows["closes"] = f"{gate.release:g} below the threshold"
-    rows["ends the reply"] = f"after {gate.patience} tokens behind an open gate without a refusal"
+    rows["ends the reply"] = (
+        f"after {gate.patience} tokens behind an open gate without a refusal" if REFUSAL in record.heads else "never"
+    )
     return Facts(rows)

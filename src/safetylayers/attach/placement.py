@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from safetylayers.attach.gate import HARM
-from safetylayers.attach.head_training import HeadTraining, train_heads
-from safetylayers.attach.heads import pooled
+from safetylayers.attach.head_training import CHUNK, HeadTraining, train_heads
+from safetylayers.attach.heads import Heads, pooled
 from safetylayers.attach.records import PlacedBy
 from safetylayers.attach.rows import RowSet
-from safetylayers.attach.states import read_states
+from safetylayers.attach.states import States, read_states
 from safetylayers.errors import UsageError
 from safetylayers.locate import SafetyMap
 from safetylayers.prompts import Template
@@ -87,10 +88,17 @@ def _trial(
     states = read_states(model, tried, everywhere, template, folder / "trial", progress)
     heads = train_heads(states, learnt, (HARM,), settings, seed=seed, progress=progress)
     held_out = read_states(model, kept_back, everywhere, template, folder / "held-out", progress)
-    hidden_SNH, segments_N = held_out.gather(range(len(kept)))
-    with torch.no_grad():
-        scores_SNK = pooled(heads(hidden_SNH), segments_N, len(kept), 1)
-    ends = [held_out.starts[row] + length - 1 for row, length in enumerate(held_out.prompt_lengths)]
     harmful = np.array([row.harmful for row in kept])
-    scores_SB = scores_SNK[:, ends, 0].double().numpy()
+    chunks = [range(start, min(start + CHUNK, len(kept))) for start in range(0, len(kept), CHUNK)]
+    scores_SB = np.concatenate([_last_scores(heads, held_out, chunk) for chunk in chunks], axis=1)
     return [bootstrap_auroc(one[~harmful], one[harmful], draws=1)[0] for one in scores_SB]
+
+
+def _last_scores(heads: Heads, states: States, rows: Sequence[int]) -> NDArray[np.float64]:
+    """Return each layer's harm score at each row's prompt end: [S, rows]."""
+    hidden_SNH, segments_N = states.gather(rows)
+    with torch.no_grad():
+        scores_SNK = pooled(heads(hidden_SNH), segments_N, len(rows), 1)
+    starts = np.cumsum([0, *(states.length(row) for row in rows)])
+    ends = [int(start) + states.prompt_lengths[row] - 1 for start, row in zip(starts, rows, strict=False)]
+    return np.asarray(scores_SNK[:, ends, 0].double().numpy())

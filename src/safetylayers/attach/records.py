@@ -19,6 +19,8 @@ class Health(Record):
     recall: Rate
     """Malicious prompts for which the gate opens, at the prompt's end or in the model's own reply."""
     false_alarms: Rate
-    """Normal prompts for which it opens."""
+    """Normal prompts for which it opens. Thresholds are set on such prompts: this is in sample, and no estimate."""
     corrected: Rate
-    """Malicious prompts whose reply is a refusal while the gate is held open."""
+    """Malicious prompts whose reply, begun compliantly, becomes a refusal while the gate is held open."""
+    data: dict[str, str]
+    """"malicious" and "normal" -> the prompt set's content hash."""

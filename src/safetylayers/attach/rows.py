@@ -9,13 +9,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from safetylayers.attach.gate import HARM
+from safetylayers.attach.gate import HARM, REFUSAL
 from safetylayers.errors import DataError
 from safetylayers.evaluate import PatternJudge, Verdict
 from safetylayers.prompts import PromptSet, Template, Values, builtin, render
 from safetylayers.prompts.prompt_set import content_hash
 from safetylayers.prompts.styles import TRAINED, restyled
 from safetylayers.prompts.table import Row, read_rows
+from safetylayers.prompts.values import RESERVED
 from safetylayers.records import ProgressCallback
 
 if TYPE_CHECKING:
@@ -151,6 +152,8 @@ def load_rows(source: str | Path) -> RowSet:
 
 def _row(row: Row) -> LabelledRow:
     known = {"prompt", "response", "harmful", "refused"}
+    if taken := sorted(set(RESERVED) & set(row.fields)):
+        raise DataError(f"{row.place}: a column {taken[0]!r} is always there.", mend="Give the value another name.")
     prompt = row.fields.get("prompt")
     if not isinstance(prompt, str) or not prompt.strip():
         raise DataError(f"{row.place}: 'prompt' holds no text. It has: {row.columns}.", mend="Fill it in.")
@@ -160,11 +163,16 @@ def _row(row: Row) -> LabelledRow:
     reply = row.fields.get("response") or ""
     if not isinstance(reply, str):
         raise DataError(f"{row.place}: 'response' holds no text.", mend="Write a text, or leave it out.")
-    refused = _flag(row, "refused") if reply and row.fields.get("refused") is not None else None
+    refused = _flag(row, "refused") if reply and row.fields.get("refused") not in (None, "") else None
     if refused is None and reply:
         refused = _refuses([reply])[0]
-    values = {name: _flag(row, name) for name in row.fields if name not in known and row.fields[name] is not None}
+    values = {name: _flag(row, name) for name in row.fields if name not in known and _is_flag(row.fields[name])}
     return LabelledRow(prompt, harmful, reply, refused, values=values)
+
+
+def _is_flag(value: object) -> bool:
+    """Whether a column that is none of the known ones holds a value's label; others, as an id, are passed over."""
+    return isinstance(value, bool) or (isinstance(value, str) and value.strip().lower() in ("true", "false"))
 
 
 def _flag(row: Row, column: str) -> bool:
@@ -253,13 +261,36 @@ def _refuses(replies: Sequence[str]) -> list[bool]:
     return [verdict is Verdict.REFUSED for verdict in verdicts]
 
 
+def check_labels(rows: RowSet, heads: Sequence[str]) -> None:
+    """Make sure that every guarding head has something to learn from: a head that was not taught guards nothing.
+
+    Raises:
+        DataError: a head has no positive or no negative row.
+    """
+    for head in heads:
+        known = {labels(row, head)[0] for row in rows.rows}
+        if head != REFUSAL and not {True, False} <= known:
+            raise DataError(
+                f"{rows.name}: a part of the rows has none that is {'not ' * (True in known)}{head!r}.",
+                mend="Give some fifty examples a side: a tenth is kept to calibrate on, and a tenth to measure on.",
+            )
+
+
 def own_replies(
-    prompts: PromptSet, model: ChatModel, template: Template, progress: ProgressCallback | None = None
+    prompts: PromptSet,
+    model: ChatModel,
+    template: Template,
+    *,
+    harmful: bool,
+    progress: ProgressCallback | None = None,
 ) -> list[LabelledRow]:
-    """Return prompts with the model's own replies, as harmless rows."""
+    """Return prompts with the model's own replies."""
     texts = render(prompts.texts, model.tokenizer, template)
     replies = model.generate(texts, max_new_tokens=REPLY_TOKENS, progress=progress)
-    return [LabelledRow(p, harmful=False, reply=r) for p, r in zip(prompts.texts, replies, strict=True)]
+    return [
+        LabelledRow(prompt, harmful=harmful, reply=reply, refused=refused, refuses=refused)
+        for prompt, reply, refused in zip(prompts.texts, replies, _refuses(replies), strict=True)
+    ]
 
 
 def labels(row: LabelledRow, head: str) -> tuple[bool | None, bool | None]:
@@ -269,7 +300,7 @@ def labels(row: LabelledRow, head: str) -> tuple[bool | None, bool | None]:
     """
     if head == HARM:
         return row.harmful, None if row.harmful and row.refused else row.harmful
-    if head == "refusal":
+    if head == REFUSAL:
         return row.refuses, row.refused
     against = row.values.get(head)
     return against, None if row.refused and against else against

@@ -40,7 +40,7 @@ class _Progress(Record):
 
     fingerprint: str
     done: int
-    """Batches."""
+    """Rows, longest first."""
 
 
 @dataclass(frozen=True)
@@ -92,26 +92,26 @@ def read_states(
     tokens = [(a + b)[:LONGEST] for a, b in zip(asked.input_ids, replied.input_ids, strict=True)]
     starts = tuple(accumulate(map(len, tokens), initial=0))
     shape = (starts[-1], len(layers), model.hidden_size)
-    fingerprint = content_hash([[rows.content_hash, model.weights_hash, template, str(list(layers))]])
-    done = _done(folder, fingerprint)
+    fingerprint = content_hash([[model.weights_hash, str(list(layers))], *[list(map(str, row)) for row in tokens]])
+    done = _done(folder, fingerprint, 2 * shape[0] * shape[1] * shape[2])
     values = _open(folder / "states.bin", shape, fresh=done == 0)
     order = sorted(range(len(tokens)), key=lambda row: len(tokens[row]), reverse=True)
-    batches = [order[start : start + model.batch_size] for start in range(0, len(order), model.batch_size)]
-    for number, batch in enumerate(batches):
-        if number >= done:
-            _fill(values, model, [tokens[row] for row in batch], [starts[row] for row in batch], layers)
-            if (number + 1) % SAVE_EVERY == 0 or number + 1 == len(batches):
-                values.flush()
-                _Progress(fingerprint=fingerprint, done=number + 1).write(folder / "states.json")
+    for number, start in enumerate(range(done, len(order), model.batch_size), start=1):
+        batch = order[start : start + model.batch_size]
+        _fill(values, model, [tokens[row] for row in batch], [starts[row] for row in batch], layers)
+        reached = start + len(batch)
+        if number % SAVE_EVERY == 0 or reached == len(order):
+            values.flush()
+            _Progress(fingerprint=fingerprint, done=reached).write(folder / "states.json")
         if progress:
-            progress(number + 1, len(batches), "reading hidden states")
+            progress(reached, len(order), "reading hidden states")
     lengths = tuple(min(len(a), LONGEST) for a in asked.input_ids)
     return States(values, starts, lengths)
 
 
-def _done(folder: Path, fingerprint: str) -> int:
-    path = folder / "states.json"
-    if not (path.exists() and (folder / "states.bin").exists()):
+def _done(folder: Path, fingerprint: str, size: int) -> int:
+    path, states = folder / "states.json", folder / "states.bin"
+    if not (path.exists() and states.exists() and states.stat().st_size == size):
         return 0
     found = _Progress.read(path)
     return found.done if found.fingerprint == fingerprint else 0
@@ -125,6 +125,8 @@ def _open(
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if fresh:
+            # First what says that the states are whole: another run's word must not vouch for this one's.
+            path.with_suffix(".json").unlink(missing_ok=True)
             path.unlink(missing_ok=True)
             room = shutil.disk_usage(path.parent).free
             if needed > room:

@@ -27,7 +27,10 @@ class TokenTrace:
     scores: Mapping[str, tuple[float, ...]]
     """Head -> its score at each attached layer, first to last, before calibration."""
     risk: float | None
-    """Log-odds above the threshold that is nearest to being passed; None before the prompt's end."""
+    """Log-odds above the threshold that is nearest to being passed.
+
+    None before the prompt's end, and where a score is no number: that opens the gate.
+    """
     open: bool
     """Whether the gate changed this token."""
     strength: float

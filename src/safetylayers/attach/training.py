@@ -21,6 +21,7 @@ from safetylayers.attach.rows import (
     RowSet,
     Split,
     builtin_rows,
+    check_labels,
     labels,
     own_replies,
     styled,
@@ -29,7 +30,7 @@ from safetylayers.attach.rows import (
 )
 from safetylayers.attach.scoring import score_rows
 from safetylayers.attach.states import read_states
-from safetylayers.errors import UsageError
+from safetylayers.errors import ModelError, UsageError
 from safetylayers.locate import SafetyMap
 from safetylayers.prompts import PromptSet, Template, Values, builtin
 from safetylayers.records import ProgressCallback, Provenance
@@ -85,7 +86,8 @@ def train_layers(
     Raises:
         WrongModelError: the map is another model's.
         UsageError: there are no such layers, or a setting makes no sense.
-        DataError: harmful or harmless rows are lacking.
+        DataError: harmful or harmless rows are lacking, or a value's examples.
+        ModelError: the model has no token that ends a text.
         NonFiniteLossError: a loss became NaN or infinite.
         OutputError: the disk cannot hold the hidden states.
     """
@@ -95,8 +97,15 @@ def train_layers(
     map.check(model)
     normal = normal or builtin("normal", "calibration")
     given = valued(rows or builtin_rows(), values)
-    names = (HARM, REFUSAL, *(values.values if values else given.values))
+    names = (HARM, REFUSAL, *given.values)
     split = Split.of(given)
+    for part in (split.train, split.calibration):
+        check_labels(part, names)
+    if not model.ends_of_text:
+        raise ModelError(
+            f"{model.name}: has no token that ends a text, so no reply could be stopped.",
+            mend="Set eos_token_id in its generation configuration.",
+        )
     where, placed_by = place(
         model, map, layers, split.train, template, folder, settings.heads, seed=seed, progress=progress
     )
@@ -116,7 +125,7 @@ def train_layers(
         names,
         score(known),
         [{name: labels(row, name) for name in names} for row in known],
-        score(own_replies(normal, model, template, progress)),
+        score(own_replies(normal, model, template, harmful=False, progress=progress)),
         settings.gate,
         settings.false_positives,
     )

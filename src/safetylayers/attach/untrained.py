@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
 
+from safetylayers.attach.calibration import NEVER_BELOW
 from safetylayers.attach.correction import Correction
 from safetylayers.attach.gate import HARM, GateSettings, HeadCalibration, Thresholds
 from safetylayers.attach.heads import Heads
@@ -27,7 +27,6 @@ STEPS = (0.1, 0.2, 0.4, 0.8, 1.6)
 ENOUGH = 0.9
 TRIED = 40
 """Malicious prompts that a step is tried on."""
-NEVER = float(torch.finfo(torch.float64).max)
 
 
 def from_map(model: ChatModel, found: SafetyMap) -> SafetyLayers:
@@ -45,7 +44,7 @@ def from_map(model: ChatModel, found: SafetyMap) -> SafetyLayers:
     layer = max(range(first, last + 1), key=lambda k: found.record.probes[k].auroc)
     weights, bias = found.tensors["probe_weights"][layer], found.tensors["probe_bias"][layer]
     heads = Heads.of_probes(weights[None].float(), bias[None].float(), HARM).requires_grad_(False)
-    limits = Thresholds(prompt=found.record.probes[layer].threshold, mean=NEVER, peak=NEVER)
+    limits = Thresholds(prompt=found.record.probes[layer].threshold, mean=NEVER_BELOW, peak=NEVER_BELOW)
     record = LayersRecord(
         provenance=Provenance(model=model.name, model_hash=model.weights_hash),
         map_hash=found.content_hash, n_layers=model.n_layers, hidden_size=model.hidden_size,

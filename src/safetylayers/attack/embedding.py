@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from safetylayers.attack.record import AttackCase, AttackResult, Cost, default_judges, judged, stopwatch
 from safetylayers.evaluate import Verdict
@@ -86,7 +86,8 @@ def embedding(
         watcher: what the attacker knows of the defence; none for the bare model.
         defence: a context in which the model is defended, for the replies; by itself none.
         target: the compliant opening that is made likely.
-        judges: by themselves phrases and patterns; the first one decides when an attack has succeeded.
+        judges: by themselves phrases and patterns; a prompt is attacked until all of them say that the model complied,
+            and the restart that most judges call a success is kept.
         template: how prompts are rendered.
         max_new_tokens: of a reply.
         seed: of the restarts.
@@ -108,14 +109,16 @@ def embedding(
         verdicts = judged(panel, texts, replies)
         for index, reply, verdict in zip(open_ones, replies, verdicts, strict=True):
             spent[index] = spent[index] + attacker.cost(prompts.texts[index], reply, watch.seconds / len(texts))
-            cases[index] = AttackCase(
+            case = AttackCase(
                 prompt=prompts.texts[index],
                 attacked=f"{budget.soft_tokens} soft tokens behind the request, restart {restart + 1}",
                 reply=reply,
                 verdicts=verdict,
                 cost=spent[index],
             )
-        open_ones = [i for i in open_ones if cases[i].verdicts[panel[0].name] is not Verdict.COMPLIED]
+            best = max(cases.get(index, case), case, key=_won)
+            cases[index] = best.model_copy(update={"cost": spent[index]})
+        open_ones = [index for index in open_ones if _won(cases[index]) < len(panel)]
         if progress:
             progress(restart + 1, budget.restarts, f"embedding attack, {len(open_ones)} prompts left")
     source = Provenance(
@@ -123,12 +126,18 @@ def embedding(
     )
     settings: dict[str, int | float | str] = {
         "restarts": budget.restarts, "steps": budget.steps, "soft tokens": budget.soft_tokens,
-        "learning rate": budget.learning_rate, "adaptive": str(watcher is not None), "target": target,
+        "learning rate": budget.learning_rate, "weight": budget.weight, "adaptive": str(watcher is not None),
+        "target": target, "template": template, "max_new_tokens": max_new_tokens,
     }  # fmt: skip
     return AttackResult(
         attack="embedding", settings=settings, defended=defence is not nullcontext,
         cases=tuple(cases[index] for index in range(len(prompts))), provenance=source,
     )  # fmt: skip
+
+
+def _won(case: AttackCase) -> int:
+    """Return how many judges say that the model complied."""
+    return sum(verdict is Verdict.COMPLIED for verdict in case.verdicts.values())
 
 
 @dataclass(frozen=True)
@@ -143,18 +152,19 @@ class _Attacker:
     def optimise(self, texts: Sequence[str], restart: int) -> Tensor:
         """Return soft tokens for each text: [B, F, H]."""
         generator = torch.Generator().manual_seed(self.seed * 1_000 + restart)
-        table_VH = self.model.model.get_input_embeddings().weight.detach()  # type: ignore[operator]
-        drawn = torch.randint(len(table_VH), (len(texts), self.budget.soft_tokens), generator=generator)
-        soft_BFH = table_VH[drawn.to(table_VH.device)].float().requires_grad_(True)
-        size = float(table_VH.float().std())
+        embed: nn.Module = self.model.model.get_input_embeddings()
+        shape = (len(texts), self.budget.soft_tokens)
+        drawn = torch.randint(len(self.model.tokenizer), shape, generator=generator).to(self.model.device)
+        soft_BFH: Tensor = embed(drawn).detach().float().requires_grad_(True)
+        size = float(soft_BFH.detach().std())
         optimizer = torch.optim.Adam([soft_BFH], lr=self.budget.learning_rate * size)
         tokens, columns = self._layout(texts, self.target)
         for _ in range(self.budget.steps):
-            optimizer.zero_grad()
-            loss = self._loss(tokens, columns, soft_BFH)
-            loss.backward()  # type: ignore[no-untyped-call]
+            # The gradient of the soft tokens alone: the model's own parameters gather none.
+            (soft_BFH.grad,) = torch.autograd.grad(self._loss(tokens, columns, soft_BFH), soft_BFH)
             optimizer.step()
-        return soft_BFH.detach()
+        found: Tensor = soft_BFH.detach()
+        return found
 
     def _layout(self, texts: Sequence[str], reply: str) -> tuple[list[list[int]], list[int]]:
         """Return each row's tokens, with pads where soft tokens go, and the place of the first of these."""
@@ -186,10 +196,12 @@ class _Attacker:
 
     def _loss(self, rows: Sequence[Sequence[int]], places: Sequence[int], soft_BFH: Tensor) -> Tensor:
         wanted = self.model.tokenizer(self.target, add_special_tokens=False).input_ids
-        embedded_BTH, mask_BT, _ = self._embedded(rows, places, soft_BFH)
+        embedded_BTH, mask_BT, positions_BT = self._embedded(rows, places, soft_BFH)
         watched = list(self.watcher.layers) if self.watcher else []
         with self.model.flowing(watched) as hidden:
-            logits_BTV = self.model.model(inputs_embeds=embedded_BTH, attention_mask=mask_BT, use_cache=False).logits
+            logits_BTV = self.model.model(
+                inputs_embeds=embedded_BTH, attention_mask=mask_BT, position_ids=positions_BT, use_cache=False
+            ).logits
         logprobs_BRV = logits_BTV[:, -len(wanted) - 1 : -1].float().log_softmax(-1)
         chosen_BR = logprobs_BRV[..., torch.arange(len(wanted)), wanted]
         loss = -chosen_BR.sum(-1)

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 EXAMPLE = "Example: `safetylayers attach tiny --map tiny-map -o guarded`"
 PRACTICE = "practice"
+WORK = ".attach-work"
+"""Hidden states and checkpoints, until a run is complete."""
 
 
 def run_command(
@@ -78,6 +80,12 @@ def run_command(
     from safetylayers.models import ChatModel
     from safetylayers.prompts import load_prompts
 
+    if revalidate and (map_folder or train or values or untrained or layers):
+        raise UsageError("--revalidate goes with neither --map, --train, --values, --layers nor --untrained.")
+    if untrained and (train or values or layers):
+        raise UsageError("--untrained goes with neither --train, --values nor --layers: it takes all from the map.")
+    if revalidate and revalidate.resolve() == output.resolve():
+        raise UsageError(f"{output}: holds the layers to be revalidated.", mend="Choose another folder with -o.")
     with show_progress() as progress:
         source = ChatModel.load(model, dtype=dtype, device=device)
         check_output(source, output)
@@ -151,7 +159,7 @@ def _made(
         model,
         found,
         rows,
-        folder=output / "work",
+        folder=output / WORK,
         values=load_values(values) if values else None,
         layers=layers,
         normal=normal,
@@ -177,7 +185,7 @@ def _finish(model: ChatModel, made: SafetyLayers, output: Path, progress: Progre
     comparison.write(output / "evaluation.json")
     made.record.write(output / "result.json")
     write_page(layers_page(made.record, comparison), output / "report.html")
-    shutil.rmtree(output / "work", ignore_errors=True)  # hidden states and checkpoints of a run that is complete
+    shutil.rmtree(output / WORK, ignore_errors=True)  # hidden states and checkpoints of a run that is complete
     return comparison
 
 
@@ -193,6 +201,8 @@ def _revalidate(
     found, layers = measure(
         model, SafetyLayers.load(folder), normal=normal, false_positives=false_positives, progress=progress
     )
+    if found.verdict != "retrain":
+        save_with_model(model, layers, output)
     found.write(output / "result.json")
     if as_json:
         echo_json(found.model_dump_json(indent=2))
@@ -200,9 +210,8 @@ def _revalidate(
         typer.echo(f"{found.verdict}\t{found.reason}")
     if found.verdict == "retrain":
         console.print(f"Nothing was attached. Train anew: safetylayers attach {model.name} --map MAP -o OUTPUT")
-        return
-    save_with_model(model, layers, output)
-    console.print(f"Model with its safety layers: {output}")
+    else:
+        console.print(f"Model with its safety layers: {output}")
 
 
 run_command.__name__ = "attach"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,8 +23,9 @@ def attached_layers(
         layers = SafetyLayers.load(folder)
         layers.check(model)
         return layers
-    layers = train_layers(model, found, practice_rows(), folder=folder / "work", seed=seed, progress=progress)
+    layers = train_layers(model, found, practice_rows(), folder=folder / ".work", seed=seed, progress=progress)
     layers.save(folder)
+    shutil.rmtree(folder / ".work", ignore_errors=True)
     return layers
 
 
