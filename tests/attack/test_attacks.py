@@ -124,6 +124,10 @@ def test_the_penalty_is_zero_exactly_where_the_gate_stays_closed(shift: float) -
 
 def test_an_attack_can_be_run_against_a_defended_model(tiny: ChatModel) -> None:
     layers = safety_layers(tiny, threshold=-1e6, layers=(0, 1))
+    with attach(tiny, layers):
+        tiny.generate(
+            render(["Hi"], tiny.tokenizer), max_new_tokens=2
+        )  # in inference mode, before anyone wants gradients
     result = embedding(
         tiny, PromptSet("one", FEW.prompts[:1]), budget=Budget(restarts=1, steps=2),
         watcher=KnownLayers(layers), defence=lambda: attach(tiny, layers),

@@ -126,8 +126,10 @@ class SafetyLayers:
     def modules_on(self, device: torch.device) -> Modules:
         """Return heads and correction on a device, in float32 and without gradients; one copy a device is kept."""
         if device not in self._placed:
-            heads = copy.deepcopy(self.heads).to(device).requires_grad_(False)
-            correction = copy.deepcopy(self.correction).to(device).requires_grad_(False)
+            # The first to ask may be in inference mode; what is kept must serve those who want gradients as well.
+            with torch.inference_mode(mode=False):
+                heads = copy.deepcopy(self.heads).to(device).requires_grad_(False)
+                correction = copy.deepcopy(self.correction).to(device).requires_grad_(False)
             self._placed[device] = Modules(heads, HostHeads(heads), correction)
         return self._placed[device]
 
