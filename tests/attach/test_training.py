@@ -23,6 +23,7 @@ from safetylayers.attach import (
     attach,
     builtin_rows,
     examine,
+    export_adapter,
     from_map,
     load_attached,
     revalidate,
@@ -30,6 +31,7 @@ from safetylayers.attach import (
 )
 from safetylayers.attach.correction_training import train_correction
 from safetylayers.attach.folder import check_output, save_with_model
+from safetylayers.attach.rows import Split, with_replies
 from safetylayers.attach.states import read_states
 from safetylayers.errors import DataError, LayersError, NonFiniteLossError, OutputError, UsageError, WrongModelError
 from safetylayers.locate import SafetyMap, locate
@@ -243,3 +245,23 @@ def test_half_read_states_are_not_taken_for_whole_ones(tiny: ChatModel, tmp_path
     with (tmp_path / "states.bin").open("r+b") as file:
         file.truncate(100)
     torch.testing.assert_close(read_states(tiny, rows, [0], "chat", tmp_path).gather(range(30))[0], whole)
+
+
+def test_an_adapter_refuses_by_itself_and_loads_into_a_plain_model(
+    tiny: ChatModel, made: SafetyLayers, tmp_path: Path
+) -> None:
+    from peft import PeftModel
+
+    rows = with_replies(Split.of(builtin_rows()).train, tiny, template="chat", most=80, seed=0).rows
+    before = tiny.fresh_weights_hash()
+    settings = CorrectionTraining(rank=8, steps=40, batch_size=8, learning_rate=2e-3, longest_prefix=8)
+    student = export_adapter(tiny, made.record, rows, tmp_path / "adapter", settings=settings)
+    assert tiny.fresh_weights_hash() == before
+    begun = [text + "Sure, here is" for text in render(builtin("malicious", "train").texts[:30], tiny.tokenizer)]
+    refusals = [sum("sorry" in reply for reply in one.generate(begun)) for one in (tiny, student)]
+    assert refusals[1] > refusals[0]
+    plain = ChatModel.load("tiny")
+    PeftModel.from_pretrained(plain.model, tmp_path / "adapter")
+    assert plain.generate(begun) == student.generate(begun)
+    with pytest.raises(DataError, match="no harmless requests with replies"):
+        export_adapter(tiny, made.record, [row for row in rows if row.harmful], tmp_path / "none", settings=settings)

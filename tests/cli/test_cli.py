@@ -168,6 +168,10 @@ def test_attach_writes_a_model_that_works_its_record_and_its_report_and_can_be_r
     for name in ("safety_layers.json", "safety_layers.safetensors", "result.json", "evaluation.json", "report.html"):
         assert (guarded / name).is_file()
     assert not (guarded / ".attach-work").exists()
+    sets = small_sets(tmp_path)
+    seen = runner.invoke(app, ["evaluate", str(guarded), *sets, "-o", str(tmp_path / "seen")])
+    assert seen.exit_code == 0, seen.output
+    assert "safety layers are on" in seen.stderr
     again = runner.invoke(app, ["attach", str(guarded), "--revalidate", str(guarded), "-o", str(tmp_path / "again")])
     assert again.exit_code == 0, again.output
     assert again.stdout.split("\t")[0] in ("holds", "recalibrated", "retrain")

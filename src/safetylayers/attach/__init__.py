@@ -4,6 +4,7 @@ from safetylayers.attach.api import attach, load_attached
 from safetylayers.attach.attached import Attached
 from safetylayers.attach.control import Control, Order, Orders
 from safetylayers.attach.correction_training import CorrectionTraining
+from safetylayers.attach.export import export_adapter
 from safetylayers.attach.gate import GateSettings, HeadCalibration, Thresholds
 from safetylayers.attach.guarded import GuardedModel
 from safetylayers.attach.head_training import HeadTraining
@@ -38,6 +39,7 @@ __all__ = [
     "attach",
     "builtin_rows",
     "examine",
+    "export_adapter",
     "from_map",
     "has_layers",
     "load_attached",

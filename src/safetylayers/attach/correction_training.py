@@ -50,7 +50,7 @@ class CorrectionTraining:
 
 
 @dataclass(frozen=True)
-class _Material:
+class Material:
     """Tokens that training rows are put together from."""
 
     prompts: list[list[int]]
@@ -87,7 +87,7 @@ def train_correction(
         DataError: there is no harmful request short enough.
         NonFiniteLossError: the loss became NaN or infinite.
     """
-    material = _material(model, rows, template, settings)
+    material = material_of(model, rows, template, settings)
     torch.manual_seed(seed)
     place = next(model.layers[layer].parameters()).device
     correction = Correction(model.hidden_size, settings.rank).to(place)
@@ -122,9 +122,14 @@ def train_correction(
     return correction.cpu().requires_grad_(False)
 
 
-def _material(
+def material_of(
     model: ChatModel, rows: Sequence[LabelledRow], template: Template, settings: CorrectionTraining
-) -> _Material:
+) -> Material:
+    """Return what rows give to learn refusing from.
+
+    Raises:
+        DataError: there is no harmful request short enough.
+    """
     harmful = [row.prompt for row in rows if row.harmful]
     texts = render(harmful, model.tokenizer, template) if harmful else []
     asked = [ids for ids in _ids(model, texts) if len(ids) <= settings.longest_prompt]
@@ -133,7 +138,7 @@ def _material(
     own = [row.reply for row in rows if row.reply and row.refused is False]
     compliant = _ids(model, [*own, *WRITTEN_COMPLIANCE * max(1, len(own) // 8)])
     refusal = [*_ids(model, [REFUSALS[0]])[0], model.ends_of_text[0]]
-    return _Material(asked, [ids for ids in compliant if ids], refusal)
+    return Material(asked, [ids for ids in compliant if ids], refusal)
 
 
 def _ids(model: ChatModel, texts: Sequence[str]) -> list[list[int]]:
@@ -145,13 +150,13 @@ def _loss(
     model: ChatModel,
     layer: int,
     correction: Correction,
-    material: _Material,
+    material: Material,
     settings: CorrectionTraining,
     gate: GateSettings,
     rng: random.Random,
 ) -> Tensor:
     """Return the refusal's loss on one batch; refusals end at the last column, so only their logits are computed."""
-    begun = [rng.choice(material.prompts) + _prefix(material, settings, rng) for _ in range(settings.batch_size)]
+    begun = begun_rows(material, settings, rng)
     batch = model.batch_of([before + material.refusal for before in begun])
     last = len(material.refusal) + 1
     strength_BT1 = torch.zeros(*batch.input_ids.shape, 1, device=model.device)
@@ -168,7 +173,12 @@ def _loss(
     return functional.cross_entropy(logits_BTV.flatten(0, 1), batch.input_ids[:, 1 - last :].flatten())
 
 
-def _prefix(material: _Material, settings: CorrectionTraining, rng: random.Random) -> list[int]:
+def begun_rows(material: Material, settings: CorrectionTraining, rng: random.Random) -> list[list[int]]:
+    """Draw a batch of harmful requests, each with the first tokens of a compliant reply: none to many."""
+    return [rng.choice(material.prompts) + _prefix(material, settings, rng) for _ in range(settings.batch_size)]
+
+
+def _prefix(material: Material, settings: CorrectionTraining, rng: random.Random) -> list[int]:
     """Return the first tokens of compliant replies, strung together until they are long enough."""
     if not material.compliant or rng.random() < settings.without_prefix:
         return []

@@ -36,7 +36,7 @@ PLACES = {
 def layers_page(record: LayersRecord, comparison: Evaluation) -> Page:
     """Return the report of one model's safety layers, with and without them."""
     source = record.provenance
-    attached = comparison.models[-1].name
+    attached = comparison.models[1].name  # the bare model comes first
     return Page(
         title=f"Built-in safety layers of {source.model}",
         lead=f"Heads on {_layers(record)} ({PLACES[record.placed_by]}); the gate and the correction are on layer "

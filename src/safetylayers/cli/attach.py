@@ -66,6 +66,10 @@ def run_command(
     width: Annotated[int, typer.Option("--width", help="Of the heads' hidden layer; 0 for linear heads.", min=0)] = 0,
     rank: Annotated[int, typer.Option("--rank", help="Of the correction.", min=1)] = 16,
     steps: Annotated[int, typer.Option("--steps", help="Of training the correction.", min=1)] = 200,
+    adapter: Annotated[
+        bool,
+        typer.Option("--adapter", help="Also write an always-on LoRA adapter, for engines that know nothing else."),
+    ] = False,
     template: TemplateOption = "chat",
     seed: SeedOption = 0,
     dtype: DtypeOption = None,
@@ -93,11 +97,13 @@ def run_command(
         if revalidate:
             _revalidate(source, revalidate, calm, false_positives, output, json, progress)
             return
+        rows = _rows(train, model)
         made = _made(
-            source, _map(map_folder, model), _rows(train, model), values, _range(layers), untrained, calm,
+            source, _map(map_folder, model), rows, values, _range(layers), untrained, calm,
             _settings(false_positives, width, rank, steps), template, output, seed, progress,
         )  # fmt: skip
-        comparison = _finish(source, made, output, progress)
+        others = [_adapter(source, made, rows, output, seed, progress)] if adapter else []
+        comparison = _finish(source, made, others, output, progress)
     if json:
         echo_json(made.record.model_dump_json(indent=2))
     else:
@@ -170,7 +176,23 @@ def _made(
     )
 
 
-def _finish(model: ChatModel, made: SafetyLayers, output: Path, progress: ProgressCallback) -> Evaluation:
+def _adapter(
+    model: ChatModel, made: SafetyLayers, rows: RowSet, output: Path, seed: int, progress: ProgressCallback
+) -> ChatModel:
+    """Write the adapter; return the model with it."""
+    from safetylayers.attach import Training, export_adapter
+    from safetylayers.attach.rows import Split, with_replies
+
+    template = made.record.template
+    learnt = with_replies(
+        Split.of(rows).train, model, template=template, most=Training().replies, seed=seed, progress=progress
+    )
+    return export_adapter(model, made.record, learnt.rows, output / "adapter", seed=seed, progress=progress)
+
+
+def _finish(
+    model: ChatModel, made: SafetyLayers, others: list[ChatModel], output: Path, progress: ProgressCallback
+) -> Evaluation:
     """Save, compare with the bare model, and report."""
     import shutil
 
@@ -181,7 +203,7 @@ def _finish(model: ChatModel, made: SafetyLayers, output: Path, progress: Progre
     from safetylayers.report import write_page
 
     save_with_model(model, made, output)
-    comparison = evaluate([model, GuardedModel(model, made)], template=made.record.template, progress=progress)
+    comparison = evaluate([model, GuardedModel(model, made), *others], template=made.record.template, progress=progress)
     comparison.write(output / "evaluation.json")
     made.record.write(output / "result.json")
     write_page(layers_page(made.record, comparison), output / "report.html")

@@ -16,6 +16,7 @@ from safetylayers.cli.shared import (
     TemplateOption,
     console,
     echo_json,
+    load_with_layers,
     show_progress,
 )
 
@@ -63,14 +64,13 @@ def run_command(
     from safetylayers.evaluate.pages import evaluation_page
     from safetylayers.evaluate.panel import make_judges
     from safetylayers.evaluate.tables import evaluation_rows
-    from safetylayers.models import ChatModel
     from safetylayers.prompts import load_examples, load_prompts
     from safetylayers.report import write_page
 
     panel = make_judges(judges) if judges else None
     with show_progress() as progress:
         found = measure(
-            [ChatModel.load(model, dtype=dtype, device=device) for model in models],
+            [load_with_layers(model, dtype=dtype, device=device) for model in models],
             malicious=load_prompts(malicious),
             borderline=load_prompts(borderline),
             normal=load_prompts(normal),

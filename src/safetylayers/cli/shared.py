@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 import yaml
@@ -26,6 +26,9 @@ from rich.progress import (
 from safetylayers.errors import UsageError
 from safetylayers.prompts import Template
 from safetylayers.records import ProgressCallback
+
+if TYPE_CHECKING:
+    from safetylayers.models import ChatModel
 
 # Results go to standard output, so that they can be piped; everything else goes to standard error.
 console = Console(stderr=True)
@@ -126,6 +129,19 @@ def _quiet_libraries() -> Iterator[None]:
     finally:
         logger.setLevel(before)
         transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+def load_with_layers(source: str, *, dtype: str | None, device: str | None) -> ChatModel:
+    """Load a model, with its safety layers on where its folder holds some, and say so."""
+    from safetylayers.attach import GuardedModel, SafetyLayers, has_layers
+    from safetylayers.models import ChatModel
+
+    model = ChatModel.load(source, dtype=dtype, device=device)
+    if not has_layers(source):
+        return model
+    layers = SafetyLayers.load(source)
+    console.print(f"{source}: its safety layers are on (layers {', '.join(map(str, layers.record.layers))}).")
+    return GuardedModel(model, layers, name=model.name)
 
 
 def echo_json(text: str) -> None:
