@@ -1,6 +1,7 @@
 """Find a language model's safety layers once, and use that map through its whole life.
 
-`import safetylayers` is cheap: torch and transformers load with the first name that needs them.
+`import safetylayers` is cheap: torch and transformers load with the first name that needs them. Functions that are named
+like their room come from there: `from safetylayers.locate import locate`.
 """
 
 from __future__ import annotations
@@ -16,23 +17,17 @@ _HOME = {
     "PromptSet": "safetylayers.prompts",
     "SafetyMap": "safetylayers.locate",
     "builtin": "safetylayers.prompts",
-    "evaluate": "safetylayers.evaluate",
-    "finetune": "safetylayers.finetune",
     "load_prompts": "safetylayers.prompts",
-    "locate": "safetylayers.locate",
 }
 
 if TYPE_CHECKING:
-    from safetylayers.evaluate import evaluate as evaluate
-    from safetylayers.finetune import finetune as finetune
     from safetylayers.locate import SafetyMap as SafetyMap
-    from safetylayers.locate import locate as locate
     from safetylayers.models import ChatModel as ChatModel
     from safetylayers.prompts import PromptSet as PromptSet
     from safetylayers.prompts import builtin as builtin
     from safetylayers.prompts import load_prompts as load_prompts
 
-__all__ = ["ChatModel", "PromptSet", "SafetyMap", "builtin", "evaluate", "finetune", "load_prompts", "locate"]
+__all__ = ["ChatModel", "PromptSet", "SafetyMap", "builtin", "load_prompts"]
 
 
 def __getattr__(name: str) -> Any:
