@@ -1,7 +1,7 @@
 """Find a language model's safety layers once, and use that map through its whole life.
 
-`import safetylayers` is cheap: torch and transformers load with the first name that needs them. Functions that are named
-like their room come from there: `from safetylayers.locate import locate`.
+`import safetylayers` is cheap: torch and transformers load with the first name that needs them. Functions that are
+named like their room come from there: `from safetylayers.locate import locate`.
 """
 
 from __future__ import annotations
