@@ -108,11 +108,7 @@ class SafetyLayers:
         Raises:
             ModelError: the model has no token that ends a text, so that no reply could be stopped.
         """
-        if not model.ends_of_text:
-            raise ModelError(
-                f"{model.name}: has no token that ends a text, so no reply could be stopped.",
-                mend="Set eos_token_id in its generation configuration.",
-            )
+        check_ends(model)
         return Rules(
             heads=self.record.heads,
             calibration=self.record.calibration,
@@ -189,6 +185,19 @@ class SafetyLayers:
                 f"{folder}: the safety layers are damaged ({str(error).splitlines()[0]}).", mend=again
             ) from error
         return cls(record, heads, correction)
+
+
+def check_ends(model: ChatModel) -> None:
+    """Make sure that a reply can be stopped.
+
+    Raises:
+        ModelError: the model has no token that ends a text.
+    """
+    if not model.ends_of_text:
+        raise ModelError(
+            f"{model.name}: has no token that ends a text, so no reply could be stopped.",
+            mend="Set eos_token_id in its generation configuration.",
+        )
 
 
 def has_layers(folder: str | Path) -> bool:

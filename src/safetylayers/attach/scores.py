@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -52,8 +50,3 @@ def threshold_at(negative: NDArray[np.float64], rate: float) -> float:
     """Return the score that at most a share `rate` of the negatives exceeds."""
     ordered = np.sort(negative)[::-1]
     return float(ordered[min(int(rate * len(ordered)), len(ordered) - 1)])
-
-
-def worst(scores: Sequence[HeadScore]) -> HeadScore:
-    """Return the lowest AUROC."""
-    return min(scores, key=lambda score: score.auroc)

@@ -13,7 +13,7 @@ from safetylayers.attach.correction_training import CorrectionTraining, train_co
 from safetylayers.attach.gate import HARM, REFUSAL, GateSettings
 from safetylayers.attach.head_training import HeadTraining, train_heads
 from safetylayers.attach.health import examine
-from safetylayers.attach.layers import LayersRecord, SafetyLayers
+from safetylayers.attach.layers import LayersRecord, SafetyLayers, check_ends
 from safetylayers.attach.measure import perturbed_scores, row_scores, shift_scores
 from safetylayers.attach.placement import place
 from safetylayers.attach.rows import (
@@ -30,7 +30,7 @@ from safetylayers.attach.rows import (
 )
 from safetylayers.attach.scoring import score_rows
 from safetylayers.attach.states import read_states
-from safetylayers.errors import ModelError, UsageError
+from safetylayers.errors import UsageError
 from safetylayers.locate import SafetyMap
 from safetylayers.prompts import PromptSet, Template, Values, builtin
 from safetylayers.records import ProgressCallback, Provenance
@@ -101,11 +101,7 @@ def train_layers(
     split = Split.of(given)
     for part in (split.train, split.calibration):
         check_labels(part, names)
-    if not model.ends_of_text:
-        raise ModelError(
-            f"{model.name}: has no token that ends a text, so no reply could be stopped.",
-            mend="Set eos_token_id in its generation configuration.",
-        )
+    check_ends(model)
     where, placed_by = place(
         model, map, layers, split.train, template, folder, settings.heads, seed=seed, progress=progress
     )
@@ -152,15 +148,14 @@ def train_layers(
         heads=names, width=settings.heads.width, pools=settings.heads.pools, rank=correction.rank,
         calibration=calibration, gate=settings.gate,
     )  # fmt: skip
-    test = replied(split.test, settings.replies // 4)
+    few = _bare(split.test, settings.measured, seed)
     plain = replace(settings.heads, perturbation=0.0)
     rivals = {
         "trained against that": heads,
         "trained without": train_heads(states, learnt.rows, names, plain, seed=seed),
     }
-    few = _bare(test, settings.measured, seed)
     scores = (
-        *row_scores(score, test.rows, names, seed),
+        *row_scores(score, replied(split.test, settings.replies // 4).rows, names, seed),
         *shift_scores(score, few.rows, names.index(HARM), seed),
         *perturbed_scores(rivals, read_states(model, few, where, template, folder / "test"), few.rows, seed),
     )
