@@ -15,7 +15,16 @@ SafetyLayersError
 │   ├── NonFiniteLossError         the loss became NaN or infinite
 │   └── FrozenTensorError          a tensor that had to stay still has moved
 ├── JudgeError                   a judge cannot give its verdict
-└── OutputError                  a result cannot be written
+├── OutputError                  a result cannot be written
+└── OversightError               the gateway cannot do what it is there for
+    ├── PolicyError                a policy file makes no sense
+    ├── StoreError                 the database cannot be used
+    ├── AuditError                 the log does not verify, or cannot be written
+    ├── AccessError                this person or key may not do this
+    ├── ModeError                  the mode does not allow it
+    ├── EngineError                the model gives no reply, or broke off
+    │   └── BusyError                too many requests wait already
+    └── GuardError                 a guard cannot be made, or cannot give its verdict
 """
 
 from __future__ import annotations
@@ -126,3 +135,57 @@ class OutputError(SafetyLayersError):
     """A result cannot be written: no room, no permission, or something is in the way."""
 
     page = "output-error"
+
+
+class OversightError(SafetyLayersError):
+    """The gateway, or a command that speaks to it, cannot do what it is there for."""
+
+    page = "oversight-error"
+
+
+class PolicyError(OversightError):
+    """A policy file is missing, or something in it is unknown, missing or contradicts itself."""
+
+    page = "policy-error"
+
+
+class StoreError(OversightError):
+    """The database cannot be opened, cannot be reached, is full, or is of another version."""
+
+    page = "store-error"
+
+
+class AuditError(OversightError):
+    """The audit log does not verify (the message names the first bad entry), or cannot be written."""
+
+    page = "audit-error"
+
+
+class AccessError(OversightError):
+    """A person or key is unknown, expired or locked out, or its role does not allow this."""
+
+    page = "access-error"
+
+
+class ModeError(OversightError):
+    """The gateway is stopped or restricted, or a change of mode needs a second person."""
+
+    page = "mode-error"
+
+
+class EngineError(OversightError):
+    """The model cannot make this reply, or broke off while it did."""
+
+    page = "engine-error"
+
+
+class BusyError(EngineError):
+    """Too many requests wait already."""
+
+    page = "engine-error"
+
+
+class GuardError(OversightError):
+    """A guard cannot be made from its settings, or cannot give its verdict."""
+
+    page = "guard-error"

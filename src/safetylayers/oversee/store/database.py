@@ -1,0 +1,132 @@
+"""The database: SQLite in a file, or PostgreSQL for several replicas.
+
+Statements are SQLAlchemy Core, run in threads. A write on SQLite takes its lock at the start, so that two writers wait
+for each other and never fail half-way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, MetaData, create_engine, event, text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+
+from safetylayers.errors import StoreError
+
+metadata = MetaData()
+"""All rooms' tables; each room defines its own in its `tables.py`."""
+
+WAIT_S = 5.0
+"""How long a statement may wait for another writer, or a connection for its server."""
+
+
+class Database:
+    """An open database. Its methods block; asynchronous code calls them in a thread."""
+
+    def __init__(self, url: str) -> None:
+        """Open a database; `sqlite:///FILE` is made where it is missing, its folder as well.
+
+        Raises:
+            StoreError: the address makes no sense.
+        """
+        self.url = _parsed(url)
+        self.engine = _sqlite(self.url) if self.is_sqlite else _postgresql(self.url)
+
+    @property
+    def is_sqlite(self) -> bool:
+        """Whether this is a file."""
+        return self.url.get_backend_name() == "sqlite"
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """Within the block, one transaction: all of it is kept, or nothing.
+
+        Raises:
+            StoreError: the database cannot be reached, is full, or refuses.
+        """
+        with _told(), self.engine.connect() as connection:
+            if self.is_sqlite:
+                connection.execution_options(begin="IMMEDIATE")
+            with connection.begin():
+                yield connection
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """Within the block, one view of the data. Raises StoreError."""
+        with _told(), self.engine.connect() as connection, connection.begin():
+            yield connection
+
+    def close(self) -> None:
+        """Let go of all connections."""
+        self.engine.dispose()
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Turn what the library raises into what users can mend."""
+    try:
+        yield
+    except SQLAlchemyError as error:
+        raise StoreError(
+            f"The database does not do what it is asked ({_first_line(error)}).",
+            mend="See that it runs, can be reached, and has room.",
+        ) from error
+
+
+def _first_line(error: SQLAlchemyError) -> str:
+    origin = getattr(error, "orig", None) or error
+    return (str(origin).splitlines() or [type(origin).__name__])[0]
+
+
+def _parsed(url: str) -> URL:
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise StoreError(
+            "The database's address makes no sense.", mend="Write sqlite:///FILE or postgresql://USER@HOST/NAME."
+        ) from error
+    kind = parsed.get_backend_name()
+    if kind == "postgresql":
+        return parsed.set(drivername="postgresql+psycopg")
+    if kind == "sqlite":
+        return parsed
+    raise StoreError(f"{kind}: no such kind of database.", mend="Use sqlite or postgresql.")
+
+
+def _sqlite(url: URL) -> Engine:
+    if url.database and url.database != ":memory:":
+        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(url, connect_args={"timeout": WAIT_S, "isolation_level": None, "check_same_thread": False})
+
+    @event.listens_for(engine, "connect")
+    def _prepare(connection: Any, _record: Any) -> None:
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        connection.exec_driver_sql(f"BEGIN {connection.get_execution_options().get('begin', 'DEFERRED')}")
+
+    return engine
+
+
+def _postgresql(url: URL) -> Engine:
+    options = f"-c statement_timeout={int(WAIT_S * 1000)} -c lock_timeout={int(WAIT_S * 1000)}"
+    return create_engine(
+        url,
+        pool_size=8,
+        max_overflow=8,
+        pool_timeout=WAIT_S,
+        pool_pre_ping=True,
+        connect_args={"connect_timeout": int(WAIT_S), "options": options, "tcp_user_timeout": int(WAIT_S * 1000)},
+    )
+
+
+def ping(database: Database) -> None:
+    """Raise StoreError unless the database answers."""
+    with database.read() as connection:
+        connection.execute(text("SELECT 1"))
