@@ -12,7 +12,7 @@ from pathlib import Path
 
 from typer.testing import CliRunner
 
-from safetylayers.cli.app import COMMANDS, app
+from safetylayers.cli.app import COMMANDS, GROUPS, app
 from safetylayers.locate.safety_map import MapRecord
 
 DOCS = Path(__file__).parent
@@ -29,16 +29,20 @@ def pages() -> dict[Path, str]:
     """Return every generated page."""
     names = [command.run_command.__name__ for command in COMMANDS]
     links = [f"- [`safetylayers {name}`]({name}.md): {_summary(name)}" for name in names]
+    links += [f"- [`safetylayers {name}`]({name}.md): {group.info.help}" for name, group in GROUPS.items()]
     found = {DOCS / "commands" / "index.md": "# Commands\n\n" + "\n".join(links) + "\n"}
     for name in names:
         found[DOCS / "commands" / f"{name}.md"] = f"# safetylayers {name}\n\n```text\n{_help(name)}\n```\n"
+    for name, group in GROUPS.items():
+        helps = "\n\n".join(f"```text\n{_help(name, str(command.name))}\n```" for command in group.registered_commands)
+        found[DOCS / "commands" / f"{name}.md"] = f"# safetylayers {name}\n\n{group.info.help}\n\n{helps}\n"
     schema = json.dumps(MapRecord.model_json_schema(mode="serialization"), indent=2)
     found[DOCS / "reference" / "map.schema.json"] = schema + "\n"
     return found
 
 
-def _help(name: str) -> str:
-    output = CliRunner().invoke(app, [name, "--help"], env=PLAIN, prog_name="safetylayers").output
+def _help(*names: str) -> str:
+    output = CliRunner().invoke(app, [*names, "--help"], env=PLAIN, prog_name="safetylayers").output
     return "\n".join(line.rstrip() for line in output.strip("\n").splitlines())
 
 

@@ -166,6 +166,11 @@ class State:
         """Return these rows' state, in this order."""
         return State(tuple(self.rows[row] for row in rows), self.weight[rows], self.weighted[rows])
 
+    def join(self, other: State) -> State:
+        """Return these rows' state and behind it the other's."""
+        weights, sums = (self.weight, other.weight), (self.weighted, other.weighted)
+        return State(self.rows + other.rows, np.concatenate(weights), np.concatenate(sums))
+
 
 class Inputs(NamedTuple):
     """What one forward pass brings."""

@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin
 
 from safetylayers.attach.gate import Inputs, Rules, State, advance
+from safetylayers.errors import UsageError
 
 
 class GateMemory(CacheLayerMixin):  # type: ignore[no-untyped-call]  # transformers leaves it untyped
@@ -23,10 +24,16 @@ class GateMemory(CacheLayerMixin):  # type: ignore[no-untyped-call]  # transform
     is_sliding = False
     supports_early_init = False
 
-    def __init__(self, rules: Rules) -> None:
-        """Begin without a pass."""
+    def __init__(self, rules: Rules, *, croppable: bool = True) -> None:
+        """Begin without a pass.
+
+        Args:
+            rules: of the gate.
+            croppable: whether tokens can be taken back. It takes memory for every token, and what others join cannot.
+        """
         super().__init__()  # type: ignore[no-untyped-call]
         self.is_initialized = True
+        self.is_croppable = croppable
         self._rules = rules
         self._passes: list[tuple[State, Inputs, int]] = []
         self._moves: list[list[int]] = []
@@ -40,13 +47,20 @@ class GateMemory(CacheLayerMixin):  # type: ignore[no-untyped-call]  # transform
 
     def remember(self, before: State, inputs: Inputs, after: State) -> None:
         """Keep a pass."""
-        self._passes.append((before, inputs, len(self._moves)))
+        if self.is_croppable:
+            self._passes.append((before, inputs, len(self._moves)))
         self._length += inputs.values.shape[1]
         self._state = after
 
     def crop(self, tokens_to_remove: int) -> None:
-        """Forget the last tokens; counted below zero, as everywhere in a cache."""
+        """Forget the last tokens; counted below zero, as everywhere in a cache.
+
+        Raises:
+            UsageError: passes are not kept.
+        """
         left = abs(tokens_to_remove)
+        if left and not self.is_croppable:
+            raise UsageError("What this gate has read cannot be taken back.", mend="Make its memory croppable.")
         while left and self._passes:
             before, inputs, moved = self._passes.pop()
             for rows in self._moves[moved:]:
@@ -78,7 +92,24 @@ class GateMemory(CacheLayerMixin):  # type: ignore[no-untyped-call]  # transform
         if self._state is None or rows == list(range(self._rows)):
             return
         self._state = self._state.select(rows)
-        self._moves.append(rows)  # passes are moved when they are needed, which is seldom
+        if self.is_croppable:
+            self._moves.append(rows)  # passes are moved when they are needed, which is seldom
+
+    def join(self, other: GateMemory) -> None:
+        """Go on with another memory's rows behind one's own; both caches hold equally many columns.
+
+        Raises:
+            UsageError: they do not, one has read nothing, or one may be cropped.
+        """
+        if self._state is None or other.state is None or self._length != other.get_seq_length():
+            raise UsageError("Memories of different lengths cannot be joined.", mend="Pad the caches to one length.")
+        if self.is_croppable or other.is_croppable:
+            raise UsageError("Memories that may be cropped cannot be joined.", mend="Make them not croppable.")
+        self._state = self._state.join(other.state)
+
+    def set_length(self, columns: int) -> None:
+        """Follow a cache whose padding grew or shrank; padding was never read."""
+        self._length = columns
 
     def reset(self) -> None:
         """Forget everything."""

@@ -6,10 +6,11 @@ import sys
 
 import typer
 
-from safetylayers.cli import attach, demo, evaluate, finetune, locate
+from safetylayers.cli import attach, audit, demo, evaluate, finetune, keys, locate, mode, people, policy, serve, stop
 from safetylayers.errors import SafetyLayersError
 
-COMMANDS = (demo, locate, finetune, attach, evaluate)
+COMMANDS = (demo, locate, finetune, attach, evaluate, serve, stop)
+GROUPS = {"mode": mode.group, "policy": policy.group, "people": people.group, "keys": keys.group, "audit": audit.group}
 INTERRUPTED = 130
 """Exit code after an interrupt from the keyboard."""
 
@@ -24,6 +25,8 @@ app = typer.Typer(
 )
 for command in COMMANDS:
     app.command(epilog=command.EXAMPLE)(command.run_command)
+for name, group in GROUPS.items():
+    app.add_typer(group, name=name)
 
 
 @app.callback()

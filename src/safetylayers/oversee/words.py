@@ -49,6 +49,8 @@ class Ask:
     """Whether the prompt's own tokens come first, with their log-probabilities."""
     steered: bool = True
     """Whether the gate may correct this reply; otherwise it only observes."""
+    refuse: bool = False
+    """Whether the gate is ordered open from the first token."""
     shift: float = 0.0
     """Added to the gate's thresholds, in log-odds; below zero it opens sooner."""
     stream: bool = False

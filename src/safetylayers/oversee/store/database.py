@@ -6,8 +6,10 @@ for each other and never fail half-way.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,8 @@ metadata = MetaData()
 WAIT_S = 5.0
 """How long a statement may wait for another writer, or a connection for its server."""
 
+_AFTER = "safetylayers.after_commit"
+
 
 class Database:
     """An open database. Its methods block; asynchronous code calls them in a thread."""
@@ -31,10 +35,13 @@ class Database:
         """Open a database; `sqlite:///FILE` is made where it is missing, its folder as well.
 
         Raises:
-            StoreError: the address makes no sense.
+            StoreError: the address makes no sense, or the folder cannot be made.
         """
         self.url = _parsed(url)
         self.engine = _sqlite(self.url) if self.is_sqlite else _postgresql(self.url)
+        # SQLite's writers look every now and then whether it is their turn, and a busy one can pass them by for long.
+        # Those of one process therefore queue here.
+        self._turn = _Turn() if self.is_sqlite else nullcontext()
 
     @property
     def is_sqlite(self) -> bool:
@@ -48,21 +55,47 @@ class Database:
         Raises:
             StoreError: the database cannot be reached, is full, or refuses.
         """
-        with _told(), self.engine.connect() as connection:
+        with _told(), self._turn, self.engine.connect() as connection:
             if self.is_sqlite:
                 connection.execution_options(begin="IMMEDIATE")
+            connection.info.pop(_AFTER, None)  # of a transaction that failed
             with connection.begin():
                 yield connection
+            calls = connection.info.pop(_AFTER, ())
+        for call in calls:
+            call()
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """Within the block, one view of the data. Raises StoreError."""
-        with _told(), self.engine.connect() as connection, connection.begin():
-            yield connection
+        """Within the block, one view of the data, whatever others write meanwhile. Raises StoreError."""
+        with _told(), self.engine.connect() as connection:
+            if not self.is_sqlite:
+                connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+            with connection.begin():
+                yield connection
 
     def close(self) -> None:
         """Let go of all connections."""
         self.engine.dispose()
+
+
+def after_commit(connection: Connection, call: Callable[[], None]) -> None:
+    """Have something done as soon as what the running `Database.write` writes is kept; never where it is not."""
+    connection.info.setdefault(_AFTER, []).append(call)
+
+
+class _Turn:
+    """A lock that is not waited for without end."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        if not self._lock.acquire(timeout=WAIT_S):
+            raise StoreError("Another writer keeps the database.", mend="Try again; if it stays so, restart.")
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
 
 
 @contextmanager
@@ -70,14 +103,14 @@ def _told() -> Iterator[None]:
     """Turn what the library raises into what users can mend."""
     try:
         yield
-    except SQLAlchemyError as error:
+    except (SQLAlchemyError, sqlite3.Error) as error:  # the latter while a connection is made ready
         raise StoreError(
             f"The database does not do what it is asked ({_first_line(error)}).",
             mend="See that it runs, can be reached, and has room.",
         ) from error
 
 
-def _first_line(error: SQLAlchemyError) -> str:
+def _first_line(error: Exception) -> str:
     origin = getattr(error, "orig", None) or error
     return (str(origin).splitlines() or [type(origin).__name__])[0]
 
@@ -99,12 +132,13 @@ def _parsed(url: str) -> URL:
 
 def _sqlite(url: URL) -> Engine:
     if url.database and url.database != ":memory:":
-        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(Path(url.database).parent)
     engine = create_engine(url, connect_args={"timeout": WAIT_S, "isolation_level": None, "check_same_thread": False})
 
     @event.listens_for(engine, "connect")
     def _prepare(connection: Any, _record: Any) -> None:
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        # secure_delete: what is erased is overwritten as well.
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=ON"):
             connection.execute(f"PRAGMA {pragma}")
 
     @event.listens_for(engine, "begin")
@@ -112,6 +146,15 @@ def _sqlite(url: URL) -> Engine:
         connection.exec_driver_sql(f"BEGIN {connection.get_execution_options().get('begin', 'DEFERRED')}")
 
     return engine
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(
+            f"{folder}: the database's folder cannot be made ({error.strerror}).", mend="Choose another folder."
+        ) from error
 
 
 def _postgresql(url: URL) -> Engine:

@@ -1,0 +1,107 @@
+"""Gives entries their place: one writer at a time reads the log's head, adds to it, and signs the new one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from sqlalchemy import Connection, insert, select, text, update
+
+from safetylayers.errors import AuditError
+from safetylayers.oversee.audit.checkpoint import Checkpoint
+from safetylayers.oversee.audit.entry import microseconds
+from safetylayers.oversee.audit.keys import LogKeys
+from safetylayers.oversee.audit.merkle import Frontier, leaf_hash
+from safetylayers.oversee.audit.sealing import Sealed
+from safetylayers.oversee.audit.tables import checkpoints, log_entries, log_head, log_keys, log_payloads
+
+_HEAD = select(log_head.c.frontier, log_head.c.checkpoint).with_for_update()
+
+
+class Sequencer:
+    """Adds entries within a transaction that somebody else began."""
+
+    def __init__(self, keys: LogKeys, origin: str) -> None:
+        """Take the log's keys and name. Raises AuditError where the name cannot be one."""
+        self._signing = keys.signing
+        self._verifier = keys.verifier(origin)
+        self._known = ""  # the last note that was signed here, which need not be checked again
+
+    def add(self, connection: Connection, entries: Sequence[Sealed]) -> tuple[list[int], str]:
+        """Write entries and the new head; return the entries' indices and the signed checkpoint.
+
+        Others wait, from here to the transaction's end.
+
+        Raises:
+            AuditError: the head is not one that this log's key has signed.
+        """
+        frontier = self._head(connection)
+        first, time = frontier.size, datetime.now(UTC)
+        leaves = [entry.draft.leaf(index, time) for index, entry in enumerate(entries, start=first)]
+        hashes = [leaf_hash(leaf) for leaf in leaves]
+        for hashed in hashes:
+            frontier.append(hashed)
+        note = Checkpoint(self._verifier.name, frontier.size, frontier.root()).signed(self._signing)
+        _write(connection, first, time, entries, leaves, hashes)
+        connection.execute(
+            update(log_head), {"size": frontier.size, "frontier": frontier.to_bytes(), "checkpoint": note}
+        )
+        connection.execute(insert(checkpoints), {"size": frontier.size, "note": note})
+        self._known = note
+        return list(range(first, frontier.size)), note
+
+    def _head(self, connection: Connection) -> Frontier:
+        row = connection.execute(_HEAD).one_or_none()
+        if row is None:
+            _begin(connection)
+            row = connection.execute(_HEAD).one()
+        frontier = Frontier.from_bytes(row.frontier)
+        if row.checkpoint != self._known:
+            self._check(row.checkpoint, frontier)
+        return frontier
+
+    def _check(self, note: str, frontier: Frontier) -> None:
+        if not note and frontier.size == 0:
+            return
+        head = self._verifier.check(note)
+        if (head.size, head.root) != (frontier.size, frontier.root()):
+            raise AuditError("The log's head is not what its checkpoint says.", mend="Verify the log.")
+
+
+def _begin(connection: Connection) -> None:
+    """Write the head of a log without entries; another replica may do so at the same time."""
+    if connection.execute(select(log_entries.c.index).limit(1)).first() is not None:
+        raise AuditError("The log has entries but no head.", mend="Verify the log.")
+    connection.execute(
+        text("INSERT INTO log_head (id, size, frontier, checkpoint) VALUES (1, 0, :none, '') ON CONFLICT DO NOTHING"),
+        {"none": Frontier().to_bytes()},
+    )
+
+
+def _write(
+    connection: Connection,
+    first: int,
+    time: datetime,
+    entries: Sequence[Sealed],
+    leaves: Sequence[bytes],
+    hashes: Sequence[bytes],
+) -> None:
+    connection.execute(
+        insert(log_entries),
+        [
+            {"index": index, "kind": entry.kind, "leaf": leaf, "leaf_hash": hashed}
+            for index, (entry, leaf, hashed) in enumerate(zip(entries, leaves, hashes, strict=True), start=first)
+        ],
+    )
+    locked = [(index, entry.locked) for index, entry in enumerate(entries, start=first) if entry.locked]
+    if not locked:
+        return
+    since = microseconds(time)
+    connection.execute(
+        insert(log_payloads),
+        [{"index": index, "time": since, "ciphertext": lock.ciphertext} for index, lock in locked],
+    )
+    connection.execute(
+        insert(log_keys),
+        [{"index": index, "subject": lock.subject, "wrapped": lock.wrapped} for index, lock in locked],
+    )

@@ -1,0 +1,46 @@
+"""The witness file: every checkpoint, as soon as it is committed. Kept elsewhere, it shows that a log was rewritten."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from pathlib import Path
+
+from safetylayers.errors import AuditError
+from safetylayers.oversee.audit.checkpoint import split_notes
+
+logger = logging.getLogger(__name__)
+
+
+class Witness:
+    """A file that only grows."""
+
+    def __init__(self, path: Path) -> None:
+        """Take the file's path; it is made when there is something to write."""
+        self._path = path
+        self._lock = threading.Lock()
+        self.error: str | None = None
+        """Why the last checkpoint is not in the file; None where it is."""
+
+    def add(self, note: str) -> None:
+        """Append a checkpoint. What goes wrong is kept in `error` and warned of when it begins."""
+        with self._lock:
+            try:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                with self._path.open("ab") as file:
+                    # The empty lines come first: they end whatever a crash has cut short.
+                    file.write(f"\n\n{note}".encode())
+            except OSError as error:
+                if self.error is None:
+                    logger.warning("%s: checkpoints cannot be written to the witness file (%s)", self._path, error)
+                self.error = error.strerror or type(error).__name__
+            else:
+                self.error = None
+
+
+def read_witness(path: Path) -> list[str]:
+    """Return the checkpoints that a witness file holds. Raises AuditError."""
+    try:
+        return list(split_notes(path.read_text("utf-8")))
+    except (OSError, UnicodeDecodeError) as error:
+        raise AuditError(f"{path}: cannot be read ({error}).", mend="Give the log's witness file.") from error

@@ -1,0 +1,275 @@
+"""A server upstream that speaks the OpenAI API: vLLM, llama.cpp, `transformers serve`, or another.
+
+Its hidden states are out of reach, so nothing watches inside the model: guards and people are all there is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+
+from safetylayers.errors import BusyError, EngineError
+from safetylayers.oversee.engine.base import Canary
+from safetylayers.oversee.words import Ask, Finish, Piece, Token
+
+CONNECT_S = 5.0
+CONNECTIONS = 256
+FINISHES: dict[str, Finish] = {"stop": "stop", "length": "length", "eos": "stop", "eos_token": "stop"}
+
+
+class UpstreamEngine:
+    """Replies from another server."""
+
+    watched_by: str | None = None
+    steers = False
+
+    def __init__(self, url: str, *, key: str | None = None, silence_seconds: float = 120.0) -> None:
+        """Speak to the server at `url`, its path up to and including /v1.
+
+        Args:
+            url: http or https.
+            key: sent as bearer token.
+            silence_seconds: how long the server may say nothing before a reply counts as broken off.
+
+        Raises:
+            EngineError: the address makes no sense.
+        """
+        try:
+            self._url = httpx.URL(url.rstrip("/"))
+        except httpx.InvalidURL as error:
+            raise EngineError(f"{url}: not an address.", mend="Write http://HOST:PORT/v1.") from error
+        if self._url.scheme not in ("http", "https") or not self._url.host:
+            raise EngineError(f"{url}: not an address.", mend="Write http://HOST:PORT/v1.")
+        self._headers = {"authorization": f"Bearer {key}"} if key else {}
+        self._timeout = httpx.Timeout(silence_seconds, connect=CONNECT_S)
+        self._client: httpx.AsyncClient | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._running: set[asyncio.Future[None]] = set()
+        self._models: tuple[str, ...] = ()
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """What the server named when it was first asked."""
+        return self._models
+
+    async def open(self) -> None:
+        """Connect, and ask for the server's models. Raises EngineError."""
+        self._loop = asyncio.get_running_loop()
+        limits = httpx.Limits(max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS)
+        self._client = httpx.AsyncClient(headers=self._headers, timeout=self._timeout, limits=limits, trust_env=False)
+        with _told():
+            answer = await self._client.get(f"{self._url}/models")
+        _check(answer.status_code)
+        self._models = _model_names(answer)
+
+    async def close(self) -> None:
+        """End everything that runs, and disconnect."""
+        self.halt()
+        if self._client:
+            await self._client.aclose()
+
+    def refuse(self, ask_id: str) -> None:
+        """There is no gate to open. Raises EngineError."""
+        raise EngineError(f"{ask_id}: a server upstream cannot be steered.", mend="Block instead.")
+
+    def halt(self) -> int:
+        """Break off every running reply; return how many."""
+        running = list(self._running)
+        if self._loop and not self._loop.is_closed():
+            for halted in running:
+                self._loop.call_soon_threadsafe(_resolve, halted)
+        return len(running)
+
+    async def canary(self) -> Canary:
+        """There is nothing inside to ask; whether the server answers is all that can be said."""
+        with _told():
+            answer = await self._http.get(f"{self._url}/models")
+        return Canary(answer.is_success, f"nothing watches inside; the server answered {answer.status_code}")
+
+    @property
+    def _http(self) -> httpx.AsyncClient:
+        if self._client is None:
+            raise EngineError("The engine is not open.")
+        return self._client
+
+    async def reply(self, ask: Ask) -> AsyncGenerator[Piece]:
+        """Make one reply. Raises BusyError, EngineError."""
+        halted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._running.add(halted)
+        pieces = self._streamed(ask) if ask.stream else self._whole(ask)
+        try:
+            while True:
+                piece = await _unless(halted, anext(pieces, None))
+                if piece is None:
+                    return
+                yield piece
+        finally:
+            self._running.discard(halted)
+            await pieces.aclose()
+
+    async def _whole(self, ask: Ask) -> AsyncGenerator[Piece]:
+        with _told():
+            answer = await self._http.post(self._path(ask), json=_body(ask))
+        _check(answer.status_code)
+        with _understood():
+            found = answer.json()
+            choice, usage = found["choices"][0], found.get("usage") or {}
+            yield Piece(prompt_tokens=usage.get("prompt_tokens"))
+            text = choice["text"] if ask.prompt is not None else choice["message"]["content"]
+            yield Piece(
+                text=text or "",
+                tokens=_tokens(choice),
+                finish=_finish(choice),
+                completion_tokens=usage.get("completion_tokens"),
+            )
+
+    async def _streamed(self, ask: Ask) -> AsyncGenerator[Piece]:
+        yield Piece()
+        finish: Finish | None = None
+        usage: dict[str, Any] = {}
+        with _told():
+            async with self._http.stream("POST", self._path(ask), json=_body(ask)) as answer:
+                _check(answer.status_code)
+                async for found in _events(answer):
+                    usage = found.get("usage") or usage
+                    for choice in found.get("choices", ()):
+                        finish = _finish(choice) if choice.get("finish_reason") else finish
+                        text = choice.get("text") if ask.prompt is not None else choice["delta"].get("content")
+                        if text:
+                            yield Piece(text=text, tokens=_tokens(choice))
+        if finish is None:
+            raise EngineError("The server upstream broke off in the middle of the reply.", mend="Ask again.")
+        yield Piece(finish=finish, completion_tokens=usage.get("completion_tokens"))
+
+    def _path(self, ask: Ask) -> str:
+        return f"{self._url}/{'completions' if ask.prompt is not None else 'chat/completions'}"
+
+
+async def _unless(halted: asyncio.Future[None], step: Any) -> Piece | None:
+    """Wait for a step, but no longer than until the reply is halted."""
+    working = asyncio.ensure_future(step)
+    try:
+        await asyncio.wait((working, halted), return_when=asyncio.FIRST_COMPLETED)
+        if halted.done():
+            raise EngineError("The reply was stopped.")
+        result: Piece | None = working.result()
+        return result
+    finally:
+        if not working.done():
+            working.cancel()
+            await asyncio.wait((working,))
+
+
+def _resolve(halted: asyncio.Future[None]) -> None:
+    if not halted.done():
+        halted.set_result(None)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Turn what the client raises into what users can mend."""
+    try:
+        yield
+    except httpx.TimeoutException as error:
+        raise EngineError("The server upstream does not answer in time.", mend="See that it runs.") from error
+    except httpx.HTTPError as error:
+        raise EngineError(
+            f"The server upstream cannot be used ({type(error).__name__}).",
+            mend="See that it runs and its address is right.",
+        ) from error
+
+
+@contextmanager
+def _understood() -> Iterator[None]:
+    try:
+        yield
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        raise EngineError(
+            "The server upstream answers in a form that is not the OpenAI API's.",
+            mend="See that its address ends with /v1.",
+        ) from error
+
+
+def _check(status: int) -> None:
+    if status in (httpx.codes.TOO_MANY_REQUESTS, httpx.codes.SERVICE_UNAVAILABLE):
+        raise BusyError("The server upstream has too much to do.", mend="Ask again later.")
+    if status >= httpx.codes.BAD_REQUEST:
+        raise EngineError(f"The server upstream refuses the request (status {status}).", mend="See its own log.")
+
+
+def _model_names(answer: httpx.Response) -> tuple[str, ...]:
+    with _understood():
+        return tuple(str(model["id"]) for model in answer.json()["data"])
+
+
+async def _events(answer: httpx.Response) -> AsyncIterator[dict[str, Any]]:
+    """Read server-sent events up to [DONE]; their data may span lines, and comments keep the connection alive."""
+    async for line in answer.aiter_lines():
+        if not line.startswith("data:"):
+            continue
+        data = line.removeprefix("data:").strip()
+        if data == "[DONE]":
+            return
+        with _understood():
+            found: dict[str, Any] = json.loads(data)
+            if found.get("error"):
+                raise EngineError("The server upstream reports an error in the middle of the reply.")
+            yield found
+
+
+def _body(ask: Ask) -> dict[str, Any]:
+    """Return the request as the OpenAI API wants it; what was not asked for is left out."""
+    sampling = ask.sampling
+    body: dict[str, Any] = {
+        "model": ask.model,
+        "max_tokens": sampling.max_tokens,
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "stream": ask.stream,
+    }
+    if ask.prompt is not None:
+        body["prompt"] = ask.prompt
+    else:
+        body["messages"] = [{"role": message.role, "content": message.content} for message in ask.messages]
+    if ask.stream:
+        body["stream_options"] = {"include_usage": True}
+    if sampling.stop:
+        body["stop"] = list(sampling.stop)
+    if sampling.seed is not None:
+        body["seed"] = sampling.seed
+    if sampling.logprobs is not None and ask.prompt is None:
+        body |= {"logprobs": True, "top_logprobs": sampling.logprobs}
+    elif sampling.logprobs is not None:
+        body["logprobs"] = sampling.logprobs
+    return body
+
+
+def _finish(choice: dict[str, Any]) -> Finish:
+    """Return why a reply ended. Other reasons (tool calls, the server's own filter) are none of ours to pass on."""
+    reason = str(choice.get("finish_reason"))
+    if reason not in FINISHES:
+        raise EngineError(f"The server upstream ended the reply for a reason that cannot be passed on: {reason!r}.")
+    return FINISHES[reason]
+
+
+def _tokens(choice: dict[str, Any]) -> tuple[Token, ...]:
+    found = choice.get("logprobs") or {}
+    if found.get("content"):
+        return tuple(
+            Token(
+                text=token["token"],
+                logprob=token["logprob"],
+                top=tuple((other["token"], other["logprob"]) for other in token.get("top_logprobs") or ()),
+            )
+            for token in found["content"]
+        )
+    texts, logprobs, tops = found.get("tokens") or (), found.get("token_logprobs") or (), found.get("top_logprobs")
+    return tuple(
+        Token(text=text, logprob=logprob, top=tuple(sorted((top or {}).items(), key=lambda pair: -pair[1])))
+        for text, logprob, top in zip(texts, logprobs, tops or [None] * len(texts), strict=True)
+    )

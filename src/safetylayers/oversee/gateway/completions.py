@@ -1,0 +1,77 @@
+"""POST /v1/completions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from safetylayers.oversee.gateway.answers import Completion, Oversight, TextChoice, Usage, completion_logprobs
+from safetylayers.oversee.gateway.case import Case
+from safetylayers.oversee.gateway.generation import Whole, created
+from safetylayers.oversee.gateway.reply import Cleared
+from safetylayers.oversee.gateway.requests import seeded
+from safetylayers.oversee.gateway.schemas import CompletionRequest
+from safetylayers.oversee.words import Ask, Sampling
+
+
+class CompletionShape:
+    """How answers to completion requests are written."""
+
+    def __init__(self, *, logprobs: bool, echo: bool) -> None:
+        """Begin an answer."""
+        self._created = created()
+        self._logprobs, self._echo = logprobs, echo
+
+    def whole(self, case: Case, replies: Sequence[Whole], usage: Usage, oversight: Oversight) -> Completion:
+        """Return the answer in one."""
+        choices = [self._choice(case, place, reply) for place, reply in enumerate(replies)]
+        return Completion(
+            id=case.id, created=self._created, model=case.model, choices=choices, usage=usage, safetylayers=oversight
+        )
+
+    def _choice(self, case: Case, place: int, reply: Whole) -> TextChoice:
+        prompt = (case.asks[place].prompt or "") if self._echo else ""
+        tokens = (*reply.echoed, *reply.tokens) if self._echo else tuple(reply.tokens)
+        return TextChoice(
+            index=place,
+            text=prompt + reply.text,
+            logprobs=completion_logprobs(tokens) if self._logprobs else None,
+            finish_reason=reply.finish,
+        )
+
+    def opening(self, case: Case, place: int) -> Completion | None:
+        """Return the prompt, where it is to be echoed."""
+        prompt = case.asks[place].prompt
+        return self._chunk(case, [TextChoice(index=place, text=prompt)]) if self._echo and prompt else None
+
+    def part(self, case: Case, place: int, part: Cleared, offset: int) -> Completion:
+        """Return a part of a completion."""
+        choice = TextChoice(index=place, text=part.text, finish_reason=part.finish)
+        if self._logprobs:
+            begin = len(case.asks[place].prompt or "") if self._echo else 0
+            tokens = (*part.echoed, *part.tokens) if self._echo else part.tokens
+            logprobs = completion_logprobs(tokens, offset=0 if part.echoed else begin + offset)
+            choice = choice.model_copy(update={"logprobs": logprobs})
+        return self._chunk(case, [choice])
+
+    def closing(self, case: Case, usage: Usage, oversight: Oversight) -> Completion:
+        """Return usage and what the gateway did."""
+        chunk = self._chunk(case, [])
+        return chunk.model_copy(update={"safetylayers": oversight, "usage": usage})
+
+    def _chunk(self, case: Case, choices: list[TextChoice]) -> Completion:
+        return Completion(
+            id=case.id, object="text_completion", created=self._created, model=case.model, choices=choices
+        )
+
+
+def completion_ask(name: str, place: int, body: CompletionRequest, sampling: Sampling) -> Ask:
+    """Return what one of the completions is asked by; each prompt has n of them, one after another."""
+    prompt = body.prompts[place // (body.n or 1)]
+    return Ask(
+        id=name,
+        model=body.model,
+        prompt=prompt,
+        sampling=seeded(sampling, place % (body.n or 1)),
+        echo=bool(body.echo),
+        stream=bool(body.stream),
+    )

@@ -1,0 +1,227 @@
+"""Serving a case: the way from its admission to its last byte, the same for chats and completions."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from pydantic import BaseModel
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from safetylayers.errors import SafetyLayersError
+from safetylayers.oversee.gateway import tracing
+from safetylayers.oversee.gateway.admission import admit
+from safetylayers.oversee.gateway.answers import Oversight, Usage
+from safetylayers.oversee.gateway.case import Case
+from safetylayers.oversee.gateway.errors import body_of
+from safetylayers.oversee.gateway.merging import merged, unless, with_signs_of_life
+from safetylayers.oversee.gateway.reply import Cleared, Ending, Overseer
+from safetylayers.oversee.policy.actions import Action, strictest
+from safetylayers.oversee.policy.decision import Ruling
+from safetylayers.oversee.words import Token
+
+if TYPE_CHECKING:
+    from safetylayers.oversee.gateway.house import House
+
+logger = logging.getLogger(__name__)
+ALIVE_SECONDS = 10.0
+"""How long a connection is silent at most."""
+LOOK_SECONDS = 0.5
+"""How often to see whether the caller is still there."""
+SSE = {"cache-control": "no-store", "x-accel-buffering": "no"}
+
+
+@dataclass(slots=True)
+class Whole:
+    """One complete reply."""
+
+    text: str = ""
+    tokens: list[Token] = field(default_factory=list)
+    echoed: tuple[Token, ...] = ()
+    finish: Ending = "stop"
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+    def add(self, part: Cleared) -> None:
+        """Take in the next part."""
+        self.text += part.text
+        self.tokens += part.tokens
+        self.echoed = part.echoed or self.echoed
+        self.finish = part.finish or self.finish
+        self.prompt_tokens = part.prompt_tokens or self.prompt_tokens
+        self.completion_tokens = part.completion_tokens
+
+
+class Shape(Protocol):
+    """How one kind of answer is written."""
+
+    def whole(self, case: Case, replies: Sequence[Whole], usage: Usage, oversight: Oversight) -> BaseModel:
+        """Return the answer in one."""
+
+    def opening(self, case: Case, place: int) -> BaseModel | None:
+        """Return what a streamed reply begins with."""
+
+    def part(self, case: Case, place: int, part: Cleared, offset: int) -> BaseModel:
+        """Return a part of a streamed reply that begins so many characters into its text."""
+
+    def closing(self, case: Case, usage: Usage, oversight: Oversight) -> BaseModel:
+        """Return what a stream ends with, where the caller asked for usage."""
+
+
+class Serving:
+    """One case being served."""
+
+    def __init__(self, house: House, case: Case, shape: Shape, *, tell_usage: bool) -> None:
+        """Begin; `answer` does the work."""
+        self.house, self.case, self.shape, self.tell_usage = house, case, shape, tell_usage
+        self.overseers: list[Overseer] = []
+        self.usage = Usage(prompt_tokens=0, completion_tokens=0, total_tokens=0)
+        self.failed: str | None = None
+        self._finishes: list[str] = []
+        self._span = tracing.begin(house.tracer, case)
+
+    async def answer(self, request: Request, release: Callable[[], None]) -> Response:
+        """Serve; `release` is called when the last byte has left.
+
+        Raises:
+            SafetyLayersError: nothing was sent yet, and nothing will be.
+        """
+        streaming = False
+        try:
+            admitted = await admit(self.house, self.case)
+            if admitted:
+                self.overseers = [Overseer(self.house, self.case, ask) for ask in self.case.asks]
+            if self.case.stream:
+                streaming = True
+                events = with_signs_of_life(self._events(), b": still here\n\n", every_seconds=ALIVE_SECONDS)
+                return StreamingResponse(
+                    _then(events, lambda: self._end(release)),
+                    media_type="text/event-stream",
+                    headers=SSE | self._headers(),
+                )
+            body = await unless(request.is_disconnected, self._whole(), every_seconds=LOOK_SECONDS)
+            return Response(body or b"", media_type="application/json", headers=self._headers())
+        except BaseException as error:
+            self.failed = type(error).__name__
+            raise
+        finally:
+            if not streaming:
+                self._end(release)
+
+    def _headers(self) -> dict[str, str]:
+        return {"x-request-id": self.case.id}
+
+    def _end(self, release: Callable[[], None]) -> None:
+        release()
+        tracing.end(self._span, self.usage, self._finishes, self._oversight(), self.failed)
+        metrics = self.house.metrics
+        metrics.tokens.labels("prompt").inc(self.usage.prompt_tokens)
+        metrics.tokens.labels("completion").inc(self.usage.completion_tokens)
+        for ruling in self._rulings():
+            metrics.rulings.labels(ruling.by.split(":")[0], ruling.kind, ruling.action, str(ruling.shadow)).inc()
+
+    async def _whole(self) -> bytes:
+        """Return the whole answer."""
+        if self.overseers:
+            replies = await asyncio.gather(*[_collected(overseer) for overseer in self.overseers])
+        else:
+            replies = [self._blocked() for _ in self.case.asks]
+        self._count(replies)
+        answer = self.shape.whole(self.case, replies, self.usage, self._oversight())
+        return answer.model_dump_json(exclude_none=False).encode()
+
+    async def _events(self) -> AsyncGenerator[bytes]:
+        """Yield the answer as server-sent events. What goes wrong ends it with an error frame."""
+        replies = [Whole() for _ in self.case.asks]
+        try:
+            for place in range(len(replies)):
+                opening = self.shape.opening(self.case, place)
+                if opening:
+                    yield _event(opening)
+            if not self.overseers:
+                for place, reply in enumerate(replies):
+                    yield self._part(place, reply, self._refused())
+            else:
+                async with aclosing(merged([overseer.run() for overseer in self.overseers])) as parts:
+                    async for place, part in parts:
+                        yield self._part(place, replies[place], part)
+            self._count(replies)
+            if self.tell_usage:
+                yield _event(self.shape.closing(self.case, self.usage, self._oversight()))
+            yield b"data: [DONE]\n\n"
+        except SafetyLayersError as error:
+            self.failed = type(error).__name__
+            yield f"data: {json.dumps(body_of(error))}\n\n".encode()
+        except Exception as error:
+            logger.exception("a stream broke off")
+            self.failed = type(error).__name__
+            yield f"data: {json.dumps(body_of(SafetyLayersError('The gateway failed.')))}\n\n".encode()
+
+    def _part(self, place: int, reply: Whole, part: Cleared) -> bytes:
+        offset = len(reply.text)
+        reply.add(part)
+        return _event(self.shape.part(self.case, place, part, offset))
+
+    def _refused(self) -> Cleared:
+        return Cleared(text=self.case.enforced.policy.blocked_text, finish="content_filter")
+
+    def _blocked(self) -> Whole:
+        reply = Whole()
+        reply.add(self._refused())
+        return reply
+
+    def _count(self, replies: Sequence[Whole]) -> None:
+        asked = max((reply.prompt_tokens for reply in replies), default=0)
+        written = sum(reply.completion_tokens for reply in replies)
+        self._finishes = [reply.finish for reply in replies]
+        self.usage = Usage(prompt_tokens=asked, completion_tokens=written, total_tokens=asked + written)
+
+    def _rulings(self) -> list[Ruling]:
+        found = list(self.case.decision.rulings)
+        for overseer in self.overseers:
+            found += overseer.draft.decision.rulings
+        return found
+
+    def _oversight(self) -> Oversight:
+        done = [ruling for ruling in self._rulings() if ruling.effective is not Action.ALLOW]
+        action = Action.ALLOW if self.case.allowed_by else strictest([ruling.effective for ruling in done])
+        return Oversight(
+            request_id=self.case.id,
+            policy=self.case.enforced.policy.name,
+            action=action,
+            by=sorted({ruling.by for ruling in done} | ({"override"} if self.case.allowed_by else set())),
+        )
+
+
+async def _collected(overseer: Overseer) -> Whole:
+    reply = Whole()
+    async with aclosing(overseer.run()) as parts:
+        async for part in parts:
+            reply.add(part)
+    return reply
+
+
+async def _then(events: AsyncGenerator[bytes], end: Callable[[], None]) -> AsyncGenerator[bytes]:
+    """Yield events and call `end` when they end, however that comes about."""
+    try:
+        async with aclosing(events):
+            async for event in events:
+                yield event
+    finally:
+        end()
+
+
+def _event(answer: BaseModel) -> bytes:
+    return b"data: " + answer.model_dump_json(exclude_unset=True).encode() + b"\n\n"
+
+
+def created() -> int:
+    """Return the time as the API counts it."""
+    return int(time.time())

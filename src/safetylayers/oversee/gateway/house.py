@@ -1,0 +1,172 @@
+"""Everything that a running gateway has, in one place."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import partial
+from typing import TYPE_CHECKING
+
+from opentelemetry.trace import Tracer
+
+from safetylayers.errors import BusyError, ModeError
+from safetylayers.oversee.gateway import tracing
+from safetylayers.oversee.gateway.live import Live
+from safetylayers.oversee.gateway.metrics import Metrics
+from safetylayers.oversee.gateway.paces import Paces
+from safetylayers.oversee.modes.mode import Mode
+from safetylayers.oversee.policy.actions import Action
+from safetylayers.oversee.policy.decision import Ruling
+from safetylayers.oversee.review.held import Texts
+
+if TYPE_CHECKING:
+    from safetylayers.locate import SafetyMap
+    from safetylayers.oversee.audit.log import AuditLog
+    from safetylayers.oversee.engine.base import Engine
+    from safetylayers.oversee.gateway.case import Case
+    from safetylayers.oversee.gateway.draft import Draft
+    from safetylayers.oversee.gateway.site import Site
+    from safetylayers.oversee.identity.keys import Keys
+    from safetylayers.oversee.identity.principal import Principal
+    from safetylayers.oversee.modes.keeper import ModeKeeper
+    from safetylayers.oversee.policy.policy import Policy
+    from safetylayers.oversee.policy.shelf import PolicyShelf
+    from safetylayers.oversee.review.held import Outcome
+    from safetylayers.oversee.review.overrides import Override, Overrides
+    from safetylayers.oversee.review.queue import ReviewDesk
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(kw_only=True)
+class House:
+    """A running gateway."""
+
+    replica: str
+    site: Site
+    engine: Engine
+    keeper: ModeKeeper
+    desk: ReviewDesk
+    overrides: Overrides
+    live: Live = field(default_factory=Live)
+    metrics: Metrics = field(default_factory=Metrics)
+    paces: Paces = field(default_factory=Paces)
+    tracer: Tracer = tracing.NONE
+    safety_map: SafetyMap | None = None
+    """The model's map, where one was given."""
+    monitors_dead: str | None = None
+    """What the last canary saw, while the monitors inside the model do not answer as they should."""
+    active: int = 0
+    """Requests being served."""
+
+    @property
+    def log(self) -> AuditLog:
+        """The audit log."""
+        return self.site.log
+
+    @property
+    def shelf(self) -> PolicyShelf:
+        """The policies."""
+        return self.site.shelf
+
+    @property
+    def keys(self) -> Keys:
+        """Programs' keys."""
+        return self.site.keys
+
+    @property
+    def actor(self) -> str:
+        """The replica, as the log names it."""
+        return f"replica:{self.replica}"
+
+    async def authenticate(self, token: str) -> Principal:
+        """Return whose key this is. Raises AccessError, StoreError."""
+        if self.keys.knows(token):  # it was looked up a moment ago, so nothing has to be waited for
+            return self.keys.authenticate(token)
+        return await asyncio.to_thread(self.keys.authenticate, token)
+
+    def must_run(self) -> None:
+        """Raise ModeError while nothing may leave."""
+        state = self.keeper.state
+        if state.mode is Mode.STOPPED:
+            raise ModeError(f"The gateway is stopped: {state.reason}", mend="Two people can let it run again.")
+
+    def take_slot(self, principal: Principal) -> Callable[[], None]:
+        """Let one more request be served; what is returned ends that, however often it is called.
+
+        Raises:
+            BusyError: there are too many at once, or too many of this key in a minute.
+        """
+        if self.active >= self.shelf.current.policy.limits.concurrent:
+            raise BusyError("Too many requests at once.", mend="Ask again in a moment.")
+        self.paces.take(principal)
+        self.active += 1
+        taken = [True]
+
+        def release() -> None:
+            if taken:
+                taken.clear()
+                self.active -= 1
+
+        return release
+
+    async def override_for(self, case: Case) -> Override | None:
+        """Return an operator's word that holds for a request, whatever is found. Raises StoreError."""
+        find = partial(
+            self.overrides.find, request=case.id, conversation=case.conversation, asked_by=case.principal.person
+        )
+        return find() if self.overrides.is_fresh else await asyncio.to_thread(find)
+
+    async def review(self, case: Case, draft: Draft, reply: str) -> Outcome:
+        """Let a reply wait for a person.
+
+        Raises:
+            StoreError: the store cannot keep it, or does not say what became of it.
+            AuditError: what was decided does not open.
+        """
+        rulings = [*case.decision.facts(), *draft.decision.facts()]
+        held = await self.desk.hold(
+            Texts(prompt=case.text, reply=reply),
+            request=case.id,
+            conversation=case.conversation,
+            asker=case.principal,
+            findings=rulings,
+            wait=timedelta(seconds=case.enforced.policy.review.hold_seconds),
+        )
+        with self.metrics.waiting.track_inprogress():
+            return await self.desk.wait(held)
+
+    def standing_rulings(self, policy: Policy) -> list[Ruling]:
+        """Return what holds for every request now: restricted mode, or monitors that do not answer."""
+        rulings = []
+        if self.keeper.state.mode is Mode.RESTRICTED:
+            rulings.append(Ruling("mode", "restricted", Action(policy.restricted)))
+        if self.monitors_dead:
+            rulings.append(Ruling("canary", "monitors-dead", Action(policy.restricted)))
+        if self.engine.watched_by is None and policy.monitors.unwatched != "allow":
+            rulings.append(Ruling("monitors", "unwatched", Action(policy.monitors.unwatched)))
+        return rulings
+
+    async def watch_monitors(self) -> None:
+        """Ask the canary at intervals, for as long as the gateway runs; dead monitors restrict it."""
+        while True:
+            await self.ask_canary()
+            await asyncio.sleep(self.shelf.current.policy.monitors.canary_seconds)
+
+    async def ask_canary(self) -> None:
+        """Ask the canary once. What it raises counts as dead."""
+        if self.engine.watched_by is None:
+            return
+        try:
+            canary = await self.engine.canary()
+            alive, detail = canary.alive, canary.detail
+        except Exception as error:
+            logger.exception("the canary could not be asked")
+            alive, detail = False, type(error).__name__
+        self.metrics.monitors_alive.set(alive)
+        if not alive and self.monitors_dead is None:
+            logger.error("the monitors inside the model do not answer as they should: %s", detail)
+        self.monitors_dead = None if alive else detail

@@ -1,0 +1,243 @@
+"""One reply under the policy: made, checked, logged, and only then sent.
+
+Whatever the reply is (streamed or not, plain, redacted, edited by a reviewer), it leaves through `_send`, which refuses
+what was not checked, waits until the log has kept that it leaves, and looks at the mode once more after that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+from safetylayers.errors import EngineError, GuardError
+from safetylayers.oversee.audit.entry import JSON, Entry
+from safetylayers.oversee.gateway.case import Case
+from safetylayers.oversee.gateway.draft import Draft
+from safetylayers.oversee.gateway.pump import gathered
+from safetylayers.oversee.policy.actions import Action, strictest
+from safetylayers.oversee.policy.decision import Ruling
+from safetylayers.oversee.words import Ask, Finish, Token
+
+if TYPE_CHECKING:
+    from safetylayers.oversee.gateway.house import House
+
+Ending = Finish | Literal["content_filter"]
+MONITOR = "monitor:"
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cleared:
+    """A part of a reply that may leave."""
+
+    text: str = ""
+    tokens: tuple[Token, ...] = ()
+    echoed: tuple[Token, ...] = ()
+    """In the first part, where asked for: the prompt's own tokens."""
+    finish: Ending | None = None
+    """In the last part."""
+    prompt_tokens: int | None = None
+    completion_tokens: int = 0
+
+
+class Overseer:
+    """Sees one reply through."""
+
+    def __init__(self, house: House, case: Case, ask: Ask) -> None:
+        """Begin; `run` does the work."""
+        self.house, self.case, self.ask = house, case, ask
+        self.policy = case.enforced.policy
+        self.draft = self._new_draft()
+        self._attempt_no = 0
+        self._again: Ask | None = None
+        self._sent = False
+
+    def _new_draft(self) -> Draft:
+        return Draft(self.case.enforced, self.case.messages, steers=self.house.engine.steers)
+
+    async def run(self) -> AsyncGenerator[Cleared]:
+        """Yield the reply's parts as they may leave; the last one has a `finish`.
+
+        Raises:
+            EngineError: the reply cannot be made, or broke off.
+            GuardError: a guard gave no verdict, and the policy blocks then.
+            ModeError: the gateway was stopped.
+            AuditError, StoreError: what leaves cannot be logged.
+        """
+        ask: Ask | None = self.ask
+        with self.house.live.following(self):
+            while ask is not None:
+                self._attempt_no += 1
+                self._again, self.draft = None, self._new_draft()
+                async with aclosing(self._attempt(ask)) as parts:
+                    async for part in parts:
+                        yield part
+                ask = self._again
+
+    async def _attempt(self, ask: Ask) -> AsyncGenerator[Cleared]:
+        """Make the reply once."""
+        draft = self.draft
+        deadline = asyncio.get_running_loop().time() + self.policy.limits.reply_seconds
+        async with aclosing(gathered(self.house.engine.reply(ask))) as batches:
+            while draft.finish is None:
+                pieces = await _next(batches, deadline)
+                draft.add(pieces)
+                self.house.must_run()
+                action = self._action()
+                if draft.finish is not None or (ask.stream and action is not Action.BLOCK):
+                    await draft.check()
+                    action = self._action()
+                if action is Action.BLOCK:
+                    yield await self._withhold()
+                    return
+                if action is Action.REGENERATE:
+                    self._again = self._next_ask(ask)
+                    await self._log("regenerate", "")
+                    return
+                if action is not Action.HOLD and (ask.stream or draft.finish is not None):
+                    part = await self._release()
+                    if part is not None:
+                        yield part
+        if action is Action.HOLD:
+            yield await self._review()
+
+    def _action(self) -> Action:
+        """Return what is to be done now; of a steered reply nothing, for the gate inside the model sees to it."""
+        if self.case.allowed_by:
+            return Action.ALLOW
+        actions = [self._flow(ruling) for ruling in (*self.case.decision.rulings, *self.draft.decision.rulings)]
+        action = strictest(actions)
+        if action is Action.REGENERATE and (self.draft.released or self._attempt_no >= self.policy.attempts):
+            return Action.BLOCK
+        return action
+
+    def _flow(self, ruling: Ruling) -> Action:
+        """Return what a ruling means for this reply's text."""
+        action = ruling.effective
+        if action is not Action.STEER:
+            return action
+        if ruling.by.startswith(MONITOR) or ruling in self.case.decision.rulings or self.ask.refuse:
+            return Action.ALLOW  # the gate is open, or was ordered open from the first token
+        return Action.REGENERATE if self.house.engine.steers else Action.BLOCK
+
+    def _next_ask(self, ask: Ask) -> Ask:
+        """Return the request for another attempt: with another seed, or with the gate ordered open."""
+        steer = any(ruling.effective is Action.STEER for ruling in self.draft.decision.rulings)
+        seed = None if ask.sampling.seed is None else ask.sampling.seed + 1
+        again = replace(
+            ask,
+            id=f"{self.ask.id}+{self._attempt_no}",
+            refuse=ask.refuse or steer,
+            sampling=replace(ask.sampling, seed=seed),
+        )
+        self.ask = replace(self.ask, refuse=again.refuse)
+        return again
+
+    async def _release(self) -> Cleared | None:
+        """Send what all guards have cleared; None where there is nothing new."""
+        draft = self.draft
+        end = draft.cleared
+        if end <= draft.released and draft.finish is None:
+            return None
+        return await self._send(draft.redacted(draft.released, end), end, draft.finish)
+
+    async def _send(self, text: str, end: int, finish: Ending | None, *, review: str | None = None) -> Cleared:
+        """Log a part, look at the mode, and let it go."""
+        draft, start = self.draft, self.draft.released
+        if review is None:
+            draft.leave(end)
+        draft.released = end
+        await self._log("release", text, start=start, end=end, finish=finish, review=review)
+        self.house.must_run()
+        first, self._sent = not self._sent, True
+        return Cleared(
+            text=text,
+            tokens=draft.tokens_between(start, end) if review is None else (),
+            echoed=draft.echoed if first else (),
+            finish=finish,
+            prompt_tokens=draft.prompt_tokens,
+            completion_tokens=draft.completion_tokens,
+        )
+
+    async def _withhold(self, *, review: str | None = None) -> Cleared:
+        """End the reply without the rest of it. What is said instead is the policy's own text.
+
+        Raises:
+            GuardError: nothing was found, but a guard gave no verdict: that is an error and no verdict on the text.
+        """
+        draft = self.draft
+        await self._log("withhold", draft.text[draft.released :], review=review)
+        self.house.must_run()
+        if draft.decision.failed and review is None:
+            raise no_verdict(draft.decision.failed)
+        return Cleared(
+            text="" if draft.released else self.policy.blocked_text,
+            finish="content_filter",
+            prompt_tokens=draft.prompt_tokens,
+            completion_tokens=draft.completion_tokens,
+        )
+
+    async def _review(self) -> Cleared:
+        """Let a person decide, and do what they say."""
+        draft = self.draft
+        remainder = draft.redacted(draft.released, len(draft.text))
+        verdict = await self.house.review(self.case, draft, remainder)
+        if verdict.text is None:
+            return await self._withhold(review=verdict.id)
+        return await self._send(verdict.text, len(draft.text), draft.finish, review=verdict.id)
+
+    async def _log(
+        self,
+        kind: str,
+        text: str,
+        *,
+        start: int = 0,
+        end: int = 0,
+        finish: Ending | None = None,
+        review: str | None = None,
+    ) -> None:
+        """Keep what is about to happen; returns when it is kept. Raises AuditError, StoreError."""
+        draft, policy = self.draft, self.policy
+        facts: dict[str, JSON] = {
+            "request": self.case.id,
+            "reply": self.ask.id,
+            "attempt": self._attempt_no,
+            "policy": policy.hash[:16],
+            "start": start,
+            "end": end,
+            "sha256": hashlib.sha256(text.encode()).hexdigest(),
+            "finish": finish,
+            "checked": dict(draft.checked),
+            "rulings": draft.decision.facts(),
+            "steered": {"tokens": draft.steered_tokens, "strength": draft.strongest},
+            "review": review,
+            "override": self.case.allowed_by,
+        }
+        payload = {"text": text} if policy.log_texts else None
+        await self.house.log.append(
+            Entry(kind=kind, actor=self.house.actor, facts=facts, payload=payload, subject=self.case.principal.id)
+        )
+
+
+def no_verdict(guard: str) -> GuardError:
+    """Return what callers are told when a guard gave no verdict."""
+    return GuardError(f"The guard {guard!r} gave no verdict, so nothing can be sent.", mend="Ask again later.")
+
+
+async def _next(items: AsyncGenerator[Item], deadline: float) -> Item:
+    """Wait for the next item, but not beyond the deadline.
+
+    Raises:
+        EngineError: the deadline has passed, or there is no next item: the reply never ended.
+    """
+    try:
+        async with asyncio.timeout_at(deadline):
+            return await anext(items)
+    except TimeoutError as error:
+        raise EngineError("The reply took longer than the policy allows.", mend="Ask for fewer tokens.") from error
+    except StopAsyncIteration as error:
+        raise EngineError("The reply broke off.", mend="Ask again.") from error

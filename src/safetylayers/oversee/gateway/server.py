@@ -1,0 +1,77 @@
+"""Running the web application: one process, one event loop, one replica."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from safetylayers.errors import UsageError
+
+GRACE_SECONDS = 10
+"""How long running replies may take to end when the server is told to end."""
+ABSENT_SECONDS = 30
+"""How long an idle connection is kept."""
+
+
+def serve(app: ASGIApp, *, host: str, port: int, announce: Callable[[str], None]) -> None:
+    """Serve until the process is told to end.
+
+    Args:
+        app: what answers.
+        host: address to listen on.
+        port: 0 for a free one.
+        announce: told the server's address, once it listens.
+
+    Raises:
+        UsageError: the address is taken, or not this machine's.
+    """
+    listening = _listen(host, port)
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+        timeout_keep_alive=ABSENT_SECONDS,
+        lifespan="on",
+    )
+    server = _Announced(config, lambda: announce(f"http://{_shown(listening)}"))
+    server.run(sockets=[listening])
+    if not server.started:
+        raise SystemExit(1)
+
+
+class _Announced(uvicorn.Server):
+    """A server that says when it listens."""
+
+    def __init__(self, config: uvicorn.Config, announce: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._announce = announce
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, and say so."""
+        await super().startup(sockets=sockets)
+        if self.started:
+            self._announce()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listening = socket.socket(family, kind)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+        listening.listen(1024)
+    except OSError as error:
+        raise UsageError(
+            f"{host}:{port}: cannot listen there ({error.strerror}).", mend="Choose another --port or --host."
+        ) from error
+    return listening
+
+
+def _shown(listening: socket.socket) -> str:
+    host, port = listening.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
