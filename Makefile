@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: demo test lint bench docs clean
+.PHONY: demo test e2e lint bench docs clean
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -18,6 +18,9 @@ demo: .venv/installed
 test: .venv/installed
 	$(BIN)/python -m pytest --cov --cov-report=term
 
+e2e: .venv/installed
+	$(BIN)/python e2e/run.py
+
 lint: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -27,6 +30,7 @@ lint: .venv/installed
 bench: .venv/installed
 	$(BIN)/python benchmarks/locate.py
 	$(BIN)/python benchmarks/attach.py
+	$(BIN)/python benchmarks/gateway.py
 
 docs: .venv/installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group docs

@@ -9,6 +9,7 @@ import asyncio
 import json
 import re
 import sys
+from typing import cast
 
 import uvloop
 
@@ -36,10 +37,12 @@ class Answering(asyncio.Protocol):
     """One connection, kept alive."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = transport
+        """Begin."""
+        self.transport = cast("asyncio.Transport", transport)
         self.waiting = b""
 
     def data_received(self, data: bytes) -> None:
+        """Answer every request that is complete."""
         self.waiting += data
         while b"\r\n\r\n" in self.waiting:
             head, rest = self.waiting.split(b"\r\n\r\n", 1)
@@ -55,6 +58,7 @@ class Answering(asyncio.Protocol):
 
 
 async def main(port: int) -> None:
+    """Serve for ever."""
     server = await asyncio.get_running_loop().create_server(Answering, "127.0.0.1", port)
     await server.serve_forever()
 

@@ -61,6 +61,7 @@ async def measure(load: Callable[[], ChatModel], layers_of: Callable[[ChatModel]
     """Print the ratios of one model."""
     watched = load()
     layers = layers_of(watched)
+    where = ", ".join(map(str, layers.record.layers))
     bare = LocalEngine(endless(load()), layers=None, steers=False, names=("m",))
     guarded = LocalEngine(endless(watched), layers=layers, steers=layers.record.trained, names=("m",))
     await bare.open()
@@ -75,7 +76,7 @@ async def measure(load: Callable[[], ChatModel], layers_of: Callable[[ChatModel]
         without, with_them = median(time for time, _ in times), median(time for _, time in times)
         cost = 100 * (median(b / a for a, b in times) - 1)
         print(
-            f"{watched.name}, {guarded.watched_by}, batch {rows}: {rows * REPLY / without:,.0f} tokens/s without, "
+            f"{watched.name}, read at layers {where}, batch {rows}: {rows * REPLY / without:,.0f} tokens/s without, "
             f"{rows * REPLY / with_them:,.0f} with monitors: {cost:+.1f} % "
             f"({'within' if cost <= AIM else 'above'} the aim of {AIM:.0f} %)"
         )

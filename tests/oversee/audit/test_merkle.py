@@ -122,6 +122,8 @@ def test_no_changed_past_is_consistent(leaves: list[bytes], data: st.DataObject)
     assert not check_consistency(old, mth(other[:old]), new, mth(leaves), path)
     assert not check_consistency(old, mth(leaves[:old]), new, mth(other), path)
     assert not check_consistency(old, mth(leaves[:old]), new, mth(leaves), [*path, bytes(32)])
+    if path:
+        assert not check_consistency(old, mth(leaves[:old]), new, mth(leaves), path[:-1])
 
 
 def test_what_is_not_in_a_tree_cannot_be_proved() -> None:

@@ -8,7 +8,8 @@ import pytest
 from sqlalchemy import delete, insert, select, update
 
 from oversee.audit.tampering import SEALED, change, leaf, tree_of
-from safetylayers.oversee.audit import AuditLog, Entry, Verification, verify
+from safetylayers.errors import AuditError
+from safetylayers.oversee.audit import AuditLog, Entry, Verification, export, verify
 from safetylayers.oversee.audit.merkle import leaf_hash
 from safetylayers.oversee.audit.tables import log_entries, log_keys, log_payloads
 
@@ -100,6 +101,17 @@ def test_an_added_row_is_named(filled: AuditLog, verified: Callable[..., Verific
         row = {"index": 20, "kind": "mode", "leaf": forged, "leaf_hash": leaf_hash(forged)}
         connection.execute(insert(log_entries), row)
     assert verified().first_bad == 20
+
+
+def test_a_leaf_that_is_none_is_named_even_where_its_hash_fits(
+    filled: AuditLog, verified: Callable[..., Verification]
+) -> None:
+    with filled.database.write() as connection:
+        change(connection, 10, "leaf", b"\xff")
+        change(connection, 10, "leaf_hash", leaf_hash(b"\xff"))
+    assert verified().first_bad == 10
+    with pytest.raises(AuditError, match="not what the log writes"):
+        list(export(filled.database, filled.verifier))
 
 
 def test_of_many_problems_the_first_is_named_and_the_rest_counted(log: AuditLog) -> None:

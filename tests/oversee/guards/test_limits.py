@@ -47,7 +47,7 @@ def test_cuts_change_nothing_for_size(text: str, cuts: list[float]) -> None:
     "phrase", ["ha ", "I am sorry. I am sorry, but no. ", "x", "The cat and the dog and the cat sat.\n"]
 )
 def test_a_phrase_over_and_over_is_found_once(phrase: str) -> None:
-    assert [kind for kind, _ in found_in(REPETITION, "Well, here is the reply: " + phrase * 60)] == ["repetition"]
+    assert [kind for kind, _ in found_in(REPETITION, "Well, here is the reply: " + phrase * 70)] == ["repetition"]
 
 
 @pytest.mark.parametrize(

@@ -99,6 +99,11 @@ def test_a_card_is_found_among_other_numbers() -> None:
     assert found_in(PERSONAL, "order 12345 4111 1111 1111 1111 999") == [("card", "4111 1111 1111 1111")]
 
 
+@pytest.mark.parametrize("text", ["[212-555-1234]", "<212-555-1234>", "tel:212-555-1234", "212-555-1234/212-555-1234"])
+def test_a_telephone_number_is_found_within_signs(text: str) -> None:
+    assert set(found_in(PERSONAL, text)) == {("phone", "212-555-1234")}
+
+
 def test_a_key_without_its_end_is_found_to_the_end() -> None:
     cut_off = PEM[:70]
     assert found_in(SECRETS, f"x {cut_off}") == [("private-key", cut_off)]

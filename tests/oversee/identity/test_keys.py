@@ -164,7 +164,9 @@ def test_owners_rotate_and_revoke_their_own_and_nobody_elses(house: House, keys:
     keys.revoke(made.key.id, by=acting(ada))
 
 
-@pytest.mark.parametrize("odd", [{"requests_per_minute": 0}, {"life": timedelta(0)}, {"roles": []}, {"name": " "}])
+@pytest.mark.parametrize(
+    "odd", [{"requests_per_minute": 0}, {"life": timedelta(0)}, {"roles": []}, {"name": " "}, {"name": "a\0b"}]
+)
 def test_odd_settings_are_refused(house: House, keys: Keys, odd: dict[str, object]) -> None:
     owner = house.person("ada", "caller").id
     with pytest.raises(AccessError):

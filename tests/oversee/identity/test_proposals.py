@@ -163,7 +163,7 @@ def test_a_proposal_expires(house: House, proposals: Proposals, ada: Principal, 
     assert entry.facts["proposal"] == proposal.id
 
 
-@pytest.mark.parametrize("reason", ["", "  \n", "x" * 2001])
+@pytest.mark.parametrize("reason", ["", "  \n", "x" * 2001, "a\0b", "\ud800"])
 def test_a_proposal_needs_a_reason(proposals: Proposals, ada: Principal, reason: str) -> None:
     with pytest.raises(AccessError, match="reason"):
         proposals.propose(Kind.POLICY, {}, reason=reason, by=ada)

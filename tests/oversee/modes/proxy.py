@@ -21,9 +21,9 @@ class Proxy:
         self._path = path
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
-        self._flowing = threading.Event()
-        self._flowing.set()
         self._broken = False
+        self._flowing = _flowing()
+        self._stranded: list[threading.Event] = []
         self._sockets: list[socket.socket] = []
         self._threads = [threading.Thread(target=self._accept)]
         self._threads[0].start()
@@ -31,6 +31,12 @@ class Proxy:
     def freeze(self) -> None:
         """Let nothing through and break nothing."""
         self._flowing.clear()
+
+    def strand(self) -> None:
+        """Let nothing more through on the connections that are open; new ones work."""
+        self._flowing.clear()
+        self._stranded.append(self._flowing)
+        self._flowing = _flowing()
 
     def cut(self) -> None:
         """Break all connections, and each new one."""
@@ -48,6 +54,8 @@ class Proxy:
         self._listener.shutdown(socket.SHUT_RDWR)
         self.mend()
         self.cut()
+        for flowing in self._stranded:
+            flowing.set()
         for thread in self._threads:
             thread.join(5)
         for end in (self._listener, *self._sockets):
@@ -66,17 +74,24 @@ class Proxy:
             server.connect(self._path)
             self._sockets += [client, server]
             for pair in ((client, server), (server, client)):
-                self._threads.append(threading.Thread(target=self._pump, args=pair))
+                self._threads.append(threading.Thread(target=_pump, args=(*pair, self._flowing)))
                 self._threads[-1].start()
 
-    def _pump(self, source: socket.socket, target: socket.socket) -> None:
+
+def _flowing() -> threading.Event:
+    event = threading.Event()
+    event.set()
+    return event
+
+
+def _pump(source: socket.socket, target: socket.socket, flowing: threading.Event) -> None:
+    with contextlib.suppress(OSError):
+        while data := source.recv(65536):
+            flowing.wait()
+            target.sendall(data)
+    for end in (source, target):
         with contextlib.suppress(OSError):
-            while data := source.recv(65536):
-                self._flowing.wait()
-                target.sendall(data)
-        for end in (source, target):
-            with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
+            end.shutdown(socket.SHUT_RDWR)
 
 
 @contextmanager

@@ -9,23 +9,23 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from oversee.identity.house import House
 from oversee.modes.keeping import Replica, eventually, keeping
 from oversee.modes.proxy import behind_proxy
-from safetylayers.errors import UsageError
+from safetylayers.errors import StoreError, UsageError
 from safetylayers.oversee.audit.entry import Entry
 from safetylayers.oversee.identity.principal import GATEWAY, MACHINE
 from safetylayers.oversee.modes.change import begin, set_mode
 from safetylayers.oversee.modes.heartbeat import Replica as Listed
 from safetylayers.oversee.modes.heartbeat import list_replicas
 from safetylayers.oversee.modes.keeper import ModeKeeper
-from safetylayers.oversee.modes.mode import Mode
+from safetylayers.oversee.modes.mode import Mode, ModeState, read_mode
 from safetylayers.oversee.store.database import Database
 
 LEASE_S = 0.6
-LATE_S = 0.25
+LATE_S = 0.5
 """What a busy machine may add."""
 
 
@@ -115,6 +115,24 @@ def test_a_lost_store_stops_a_replica_within_the_lease_and_found_again_lets_it_g
         eventually(lambda: replica.modes == ["run", "stopped", "run"], within=LATE_S)
 
 
+def test_a_lease_counts_from_the_beginning_of_the_read(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    began: list[float] = []
+
+    def read_once_and_slowly(connection: Connection) -> ModeState:
+        if began:
+            raise StoreError("away")
+        began.append(time.monotonic())
+        read = read_mode(connection)
+        time.sleep(0.5)
+        return read
+
+    monkeypatch.setattr("safetylayers.oversee.modes.keeper.read_mode", read_once_and_slowly)
+    with keeping(house.database, lease_s=1.0) as (keeper, _):
+        assert keeper.state.mode is Mode.RUN
+        eventually(lambda: keeper.state.mode is Mode.STOPPED, within=3)
+        assert time.monotonic() - began[0] < 1.4
+
+
 def test_a_found_store_is_asked_what_the_mode_is(house: House, outage: Outage) -> None:
     with keeping(outage.database, lease_s=LEASE_S) as (keeper, _):
         outage.begin()
@@ -152,6 +170,19 @@ def test_a_connection_that_the_server_ends_is_made_anew(house: House) -> None:
         stop(house)
         assert eventually(lambda: keeper.state.mode is Mode.STOPPED, within=5) < 0.5
         assert "cannot reach" not in keeper.state.reason
+
+
+def test_a_call_that_hangs_for_ever_is_cut_and_made_anew(house: House) -> None:
+    if house.database.is_sqlite:
+        pytest.skip("no call to a file hangs for ever")
+    with (
+        behind_proxy(house.database.url.render_as_string()) as (through, proxy),
+        keeping(through, lease_s=LEASE_S) as (keeper, replica),
+    ):
+        eventually(lambda: replica.modes == ["run"], within=1)
+        proxy.strand()
+        eventually(lambda: keeper.state.mode is Mode.STOPPED, within=2)
+        eventually(lambda: keeper.state.mode is Mode.RUN, within=3)
 
 
 def test_who_changes_the_mode_here_can_wake_the_keeper(house: House) -> None:
@@ -259,3 +290,9 @@ def test_looking_at_the_state_is_cheap(house: House) -> None:
 def test_a_lease_that_cannot_be_renewed_in_time_is_refused(house: House) -> None:
     with pytest.raises(UsageError):
         ModeKeeper(house.database, replica="one", on_change=lambda _: None, running=lambda: 0, lease_s=0.1)
+
+
+@pytest.mark.parametrize("name", ["", "a" * 201, "a\0b"])
+def test_an_odd_name_of_a_replica_is_refused(house: House, name: str) -> None:
+    with pytest.raises(UsageError):
+        ModeKeeper(house.database, replica=name, on_change=lambda _: None, running=lambda: 0)

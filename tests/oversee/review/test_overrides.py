@@ -88,6 +88,9 @@ def test_overriding_takes_the_right(house: House, overrides: Overrides) -> None:
         {"life": timedelta(0)},
         {"request": None},
         {"conversation": "talk"},
+        {"request": ""},
+        {"request": "a\0b"},
+        {"reason": "a\0b"},
     ],
 )
 def test_odd_overrides_are_refused(overrides: Overrides, olga: Principal, odd: dict[str, object]) -> None:

@@ -14,7 +14,6 @@ import sys
 import tempfile
 from importlib import import_module
 from pathlib import Path
-from pkgutil import walk_packages
 from typing import Any, Literal
 
 from alembic import command
@@ -28,9 +27,8 @@ from safetylayers.oversee.store.schema import config, upgrade
 
 def import_all_tables() -> None:
     """Import every room's tables."""
-    for module in walk_packages(safetylayers.oversee.__path__, "safetylayers.oversee."):
-        if module.name.endswith(".tables"):
-            import_module(module.name)
+    for path in Path(safetylayers.oversee.__path__[0]).glob("*/tables.py"):
+        import_module(f"safetylayers.oversee.{path.parent.name}.tables")
 
 
 def plain_type(kind: str, item: Any, context: AutogenContext) -> str | Literal[False]:

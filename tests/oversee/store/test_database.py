@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Column, Integer, MetaData, Table, select
+from sqlalchemy import Column, Integer, MetaData, Table, select, text
 
 from safetylayers.errors import StoreError
 from safetylayers.oversee.store.database import Database, after_commit, ping
@@ -75,6 +77,13 @@ def test_a_reader_cannot_write(counter: Database) -> None:
         pytest.skip("SQLite has no such transactions")
     with pytest.raises(StoreError, match="read-only"), counter.read() as connection:
         connection.execute(COUNTER.update().values(value=1))
+
+
+def test_errors_do_not_show_what_was_written(counter: Database) -> None:
+    prompt = secrets.token_hex()
+    with pytest.raises(StoreError) as caught, counter.write() as connection:
+        connection.execute(text("INSERT INTO nothing VALUES (:prompt)"), {"prompt": prompt})
+    assert prompt not in "".join(traceback.format_exception(caught.value))
 
 
 def test_what_follows_a_commit_happens_once_and_only_after_one(counter: Database) -> None:

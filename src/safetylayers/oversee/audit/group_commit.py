@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -11,6 +12,8 @@ from queue import Empty, SimpleQueue
 from typing import Generic, TypeVar
 
 from safetylayers.errors import AuditError, OversightError
+
+logger = logging.getLogger(__name__)
 
 LARGEST_BATCH = 512
 
@@ -70,6 +73,7 @@ class GroupCommit(Generic[Item]):
             except OversightError as error:
                 outcomes = [type(error)(error.message, mend=error.mend) for _ in batch]
             except Exception as error:  # the thread must outlive whatever a batch holds
+                logger.exception("a batch of %d entries could not be written", len(batch))
                 outcomes = [_unforeseen(error) for _ in batch]
             _tell(batch, outcomes)
 

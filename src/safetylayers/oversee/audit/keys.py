@@ -61,10 +61,20 @@ def _make(path: Path) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.link(scratch, path)
+        _flush(path.parent)
     except FileExistsError:
         pass
     finally:
         scratch.unlink(missing_ok=True)
+
+
+def _flush(folder: Path) -> None:
+    """Have the folder's new names survive a loss of power: nothing that is logged can do without its keys."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _read(path: Path) -> bytes:

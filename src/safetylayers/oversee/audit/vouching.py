@@ -39,10 +39,8 @@ class KeptCheckpoints:
         """Compare the checkpoints of the tree's size. Sizes come in rising order."""
         while self._waiting and self._waiting[-1].size <= tree.size:
             kept = self._waiting.pop()
-            if kept.size < tree.size:
-                continue  # rows were missing there
-            if self._misfit:
-                continue  # all later ones contradict the tree as well
+            if self._misfit or kept.size < tree.size:
+                continue  # later ones contradict the tree as well; at smaller sizes, rows were missing
             if kept.root == tree.root():
                 self.vouched = kept.size
             else:

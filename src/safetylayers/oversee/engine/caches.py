@@ -14,11 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
-from transformers.cache_utils import Cache, DynamicLayer, DynamicSlidingWindowLayer
+from transformers.cache_utils import Cache, DummyLayer, DynamicLayer, DynamicSlidingWindowLayer
 
 from safetylayers.attach.memory import GateMemory
 
-JOINABLE = (DynamicLayer, DynamicSlidingWindowLayer, GateMemory)
+JOINABLE = (DynamicLayer, DynamicSlidingWindowLayer, DummyLayer, GateMemory)
 
 
 def can_join(cache: Cache) -> bool:
@@ -36,7 +36,7 @@ def join(cache: Cache, other: Cache) -> None:
     for mine, theirs in zip(cache.layers, other.layers, strict=True):
         if isinstance(mine, GateMemory):
             mine.join(theirs)
-        elif mine.is_initialized:
+        elif _holds(mine):
             mine.keys = torch.cat([mine.keys, theirs.keys])
             mine.values = torch.cat([mine.values, theirs.values])
 
@@ -54,12 +54,17 @@ def resize(cache: Cache, width: int) -> None:
     for layer in cache.layers:
         if isinstance(layer, GateMemory):
             layer.set_length(width)
-        elif layer.is_initialized:
+        elif _holds(layer):
             held = width
             if isinstance(layer, DynamicSlidingWindowLayer):
                 held = min(width, layer.sliding_window - 1)
                 layer.cumulative_length = width
             layer.keys, layer.values = _ending(layer.keys, held), _ending(layer.values, held)
+
+
+def _holds(layer: object) -> bool:
+    """Whether a layer holds keys; some models' layers use those of others."""
+    return isinstance(layer, DynamicLayer) and layer.is_initialized
 
 
 def _ending(states_BNTD: Tensor, columns: int) -> Tensor:

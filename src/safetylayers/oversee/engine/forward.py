@@ -85,7 +85,7 @@ class Forward:
             options["logits_to_keep"] = last
         self._traces = {}
         logits: Tensor = self._model.model(input_ids=ids_BT, attention_mask=mask, **options).logits
-        return logits
+        return logits.to(self._model.device)  # a model that is spread over devices ends on another one
 
 
 def _reading(trace: TokenTrace) -> Reading:

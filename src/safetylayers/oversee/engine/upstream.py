@@ -9,9 +9,11 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 from typing import Any
+from urllib.parse import urlsplit
 
-import httpx
+import aiohttp
 
 from safetylayers.errors import BusyError, EngineError
 from safetylayers.oversee.engine.base import Canary
@@ -19,6 +21,7 @@ from safetylayers.oversee.words import Ask, Finish, Piece, Token
 
 CONNECT_S = 5.0
 CONNECTIONS = 256
+LONGEST_LINE = 1_000_000
 FINISHES: dict[str, Finish] = {"stop": "stop", "length": "length", "eos": "stop", "eos_token": "stop"}
 
 
@@ -39,17 +42,15 @@ class UpstreamEngine:
         Raises:
             EngineError: the address makes no sense.
         """
-        try:
-            self._url = httpx.URL(url.rstrip("/"))
-        except httpx.InvalidURL as error:
-            raise EngineError(f"{url}: not an address.", mend="Write http://HOST:PORT/v1.") from error
-        if self._url.scheme not in ("http", "https") or not self._url.host:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username:
             raise EngineError(f"{url}: not an address.", mend="Write http://HOST:PORT/v1.")
+        self._url = url.rstrip("/")
         self._headers = {"authorization": f"Bearer {key}"} if key else {}
-        self._timeout = httpx.Timeout(silence_seconds, connect=CONNECT_S)
-        self._client: httpx.AsyncClient | None = None
+        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=silence_seconds)
+        self._session: aiohttp.ClientSession | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._running: set[asyncio.Future[None]] = set()
+        self._running: set[_Haltable] = set()
         self._models: tuple[str, ...] = ()
 
     @property
@@ -60,18 +61,26 @@ class UpstreamEngine:
     async def open(self) -> None:
         """Connect, and ask for the server's models. Raises EngineError."""
         self._loop = asyncio.get_running_loop()
-        limits = httpx.Limits(max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS)
-        self._client = httpx.AsyncClient(headers=self._headers, timeout=self._timeout, limits=limits, trust_env=False)
-        with _told():
-            answer = await self._client.get(f"{self._url}/models")
-        _check(answer.status_code)
-        self._models = _model_names(answer)
+        self._session = aiohttp.ClientSession(
+            headers=self._headers,
+            timeout=self._timeout,
+            connector=aiohttp.TCPConnector(limit=CONNECTIONS),
+            read_bufsize=LONGEST_LINE,
+        )
+        try:
+            with _told():
+                async with self._session.get(f"{self._url}/models") as answer:
+                    _check(answer.status)
+                    self._models = _model_names(await answer.json(content_type=None))
+        except BaseException:
+            await self._session.close()
+            raise
 
     async def close(self) -> None:
         """End everything that runs, and disconnect."""
         self.halt()
-        if self._client:
-            await self._client.aclose()
+        if self._session:
+            await self._session.close()
 
     def refuse(self, ask_id: str) -> None:
         """There is no gate to open. Raises EngineError."""
@@ -81,60 +90,60 @@ class UpstreamEngine:
         """Break off every running reply; return how many."""
         running = list(self._running)
         if self._loop and not self._loop.is_closed():
-            for halted in running:
-                self._loop.call_soon_threadsafe(_resolve, halted)
+            for reply in running:
+                self._loop.call_soon_threadsafe(reply.halt)
         return len(running)
 
     async def canary(self) -> Canary:
         """There is nothing inside to ask; whether the server answers is all that can be said."""
         with _told():
-            answer = await self._http.get(f"{self._url}/models")
-        return Canary(answer.is_success, f"nothing watches inside; the server answered {answer.status_code}")
+            async with self._http.get(f"{self._url}/models") as answer:
+                return Canary(answer.ok, f"nothing watches inside; the server answered {answer.status}")
 
     @property
-    def _http(self) -> httpx.AsyncClient:
-        if self._client is None:
+    def _http(self) -> aiohttp.ClientSession:
+        if self._session is None:
             raise EngineError("The engine is not open.")
-        return self._client
+        return self._session
 
     async def reply(self, ask: Ask) -> AsyncGenerator[Piece]:
         """Make one reply. Raises BusyError, EngineError."""
-        halted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._running.add(halted)
+        haltable = _Haltable()
+        self._running.add(haltable)
         pieces = self._streamed(ask) if ask.stream else self._whole(ask)
         try:
-            while True:
-                piece = await _unless(halted, anext(pieces, None))
-                if piece is None:
-                    return
+            while (piece := await haltable.next(pieces)) is not None:
                 yield piece
         finally:
-            self._running.discard(halted)
+            self._running.discard(haltable)
             await pieces.aclose()
 
     async def _whole(self, ask: Ask) -> AsyncGenerator[Piece]:
         with _told():
-            answer = await self._http.post(self._path(ask), json=_body(ask))
-        _check(answer.status_code)
+            async with self._http.post(self._path(ask), json=_body(ask)) as answer:
+                _check(answer.status)
+                text = await answer.read()
         with _understood():
-            found = answer.json()
+            found = json.loads(text)
             choice, usage = found["choices"][0], found.get("usage") or {}
-            yield Piece(prompt_tokens=usage.get("prompt_tokens"))
-            text = choice["text"] if ask.prompt is not None else choice["message"]["content"]
-            yield Piece(
-                text=text or "",
+            reply = choice["text"] if ask.prompt is not None else choice["message"]["content"]
+            first = Piece(prompt_tokens=usage.get("prompt_tokens"))
+            last = Piece(
+                text=reply or "",
                 tokens=_tokens(choice),
                 finish=_finish(choice),
                 completion_tokens=usage.get("completion_tokens"),
             )
+        yield first
+        yield last
 
     async def _streamed(self, ask: Ask) -> AsyncGenerator[Piece]:
         yield Piece()
         finish: Finish | None = None
         usage: dict[str, Any] = {}
         with _told():
-            async with self._http.stream("POST", self._path(ask), json=_body(ask)) as answer:
-                _check(answer.status_code)
+            async with self._http.post(self._path(ask), json=_body(ask)) as answer:
+                _check(answer.status)
                 async for found in _events(answer):
                     usage = found.get("usage") or usage
                     for choice in found.get("choices", ()):
@@ -150,24 +159,33 @@ class UpstreamEngine:
         return f"{self._url}/{'completions' if ask.prompt is not None else 'chat/completions'}"
 
 
-async def _unless(halted: asyncio.Future[None], step: Any) -> Piece | None:
-    """Wait for a step, but no longer than until the reply is halted."""
-    working = asyncio.ensure_future(step)
-    try:
-        await asyncio.wait((working, halted), return_when=asyncio.FIRST_COMPLETED)
-        if halted.done():
-            raise EngineError("The reply was stopped.")
-        result: Piece | None = working.result()
-        return result
-    finally:
-        if not working.done():
-            working.cancel()
-            await asyncio.wait((working,))
+class _Haltable:
+    """One reply that can be ended while it is waited for."""
 
+    def __init__(self) -> None:
+        self._halted = False
+        self._waiting: asyncio.Timeout | None = None
 
-def _resolve(halted: asyncio.Future[None]) -> None:
-    if not halted.done():
-        halted.set_result(None)
+    def halt(self) -> None:
+        """End the reply; call it in the reply's own event loop."""
+        self._halted = True
+        if self._waiting is not None:
+            self._waiting.reschedule(asyncio.get_running_loop().time())
+
+    async def next(self, pieces: AsyncGenerator[Piece]) -> Piece | None:
+        """Return the next piece, None after the last. Raises EngineError once the reply is halted."""
+        try:
+            # A time-out that is moved to now costs nothing until then; a task for each piece would.
+            async with asyncio.timeout(None) as self._waiting:
+                if not self._halted:
+                    return await anext(pieces, None)
+        except TimeoutError as error:
+            if not self._halted:
+                raise
+            raise EngineError("The reply was stopped.") from error
+        finally:
+            self._waiting = None
+        raise EngineError("The reply was stopped.")
 
 
 @contextmanager
@@ -175,9 +193,9 @@ def _told() -> Iterator[None]:
     """Turn what the client raises into what users can mend."""
     try:
         yield
-    except httpx.TimeoutException as error:
+    except aiohttp.ServerTimeoutError as error:
         raise EngineError("The server upstream does not answer in time.", mend="See that it runs.") from error
-    except httpx.HTTPError as error:
+    except (aiohttp.ClientError, OSError) as error:
         raise EngineError(
             f"The server upstream cannot be used ({type(error).__name__}).",
             mend="See that it runs and its address is right.",
@@ -196,24 +214,24 @@ def _understood() -> Iterator[None]:
 
 
 def _check(status: int) -> None:
-    if status in (httpx.codes.TOO_MANY_REQUESTS, httpx.codes.SERVICE_UNAVAILABLE):
+    if status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
         raise BusyError("The server upstream has too much to do.", mend="Ask again later.")
-    if status >= httpx.codes.BAD_REQUEST:
+    if status >= HTTPStatus.BAD_REQUEST:
         raise EngineError(f"The server upstream refuses the request (status {status}).", mend="See its own log.")
 
 
-def _model_names(answer: httpx.Response) -> tuple[str, ...]:
+def _model_names(found: Any) -> tuple[str, ...]:
     with _understood():
-        return tuple(str(model["id"]) for model in answer.json()["data"])
+        return tuple(str(model["id"]) for model in found["data"])
 
 
-async def _events(answer: httpx.Response) -> AsyncIterator[dict[str, Any]]:
-    """Read server-sent events up to [DONE]; their data may span lines, and comments keep the connection alive."""
-    async for line in answer.aiter_lines():
-        if not line.startswith("data:"):
+async def _events(answer: aiohttp.ClientResponse) -> AsyncIterator[dict[str, Any]]:
+    """Read server-sent events up to [DONE]; comments and other fields are passed over."""
+    async for line in answer.content:
+        if not line.startswith(b"data:"):
             continue
-        data = line.removeprefix("data:").strip()
-        if data == "[DONE]":
+        data = line.removeprefix(b"data:").strip()
+        if data == b"[DONE]":
             return
         with _understood():
             found: dict[str, Any] = json.loads(data)

@@ -196,7 +196,7 @@ class Worker:
         """End replies with an error."""
         for row in rows:
             row.job.ended = True
-            self._posts.append((row.job.mailbox, error))
+            self._posts.append((row.job.mailbox, EngineError(error.message, mend=error.mend)))
 
     def _post(self) -> None:
         posts, self._posts = self._posts, []

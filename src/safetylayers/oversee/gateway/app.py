@@ -36,9 +36,13 @@ def create_app(open_house: Opener, *, hosts: frozenset[str] | None = None) -> Fa
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with open_house() as house:
-            app.state.house = house
-            yield
+        try:
+            async with open_house() as house:
+                app.state.house = house
+                yield
+        except SafetyLayersError as error:
+            app.state.failure = error  # for whoever started the server: it can be mended
+            raise
 
     app = FastAPI(
         title="safetylayers", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None

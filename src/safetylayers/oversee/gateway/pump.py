@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 from safetylayers.oversee.words import Piece
 
@@ -38,3 +39,10 @@ async def gathered(pieces: AsyncGenerator[Piece]) -> AsyncGenerator[list[Piece]]
     finally:
         pumping.cancel()
         await asyncio.gather(pumping, return_exceptions=True)
+
+
+async def singly(pieces: AsyncGenerator[Piece]) -> AsyncGenerator[list[Piece]]:
+    """Yield each piece as it comes; closing it closes `pieces`."""
+    async with aclosing(pieces):
+        async for piece in pieces:
+            yield [piece]

@@ -17,10 +17,10 @@ from safetylayers.errors import EngineError, GuardError
 from safetylayers.oversee.audit.entry import JSON, Entry
 from safetylayers.oversee.gateway.case import Case
 from safetylayers.oversee.gateway.draft import Draft
-from safetylayers.oversee.gateway.pump import gathered
+from safetylayers.oversee.gateway.pump import gathered, singly
 from safetylayers.oversee.policy.actions import Action, strictest
 from safetylayers.oversee.policy.decision import Ruling
-from safetylayers.oversee.words import Ask, Finish, Token
+from safetylayers.oversee.words import Ask, Finish, Piece, Token
 
 if TYPE_CHECKING:
     from safetylayers.oversee.gateway.house import House
@@ -73,16 +73,20 @@ class Overseer:
             while ask is not None:
                 self._attempt_no += 1
                 self._again, self.draft = None, self._new_draft()
-                async with aclosing(self._attempt(ask)) as parts:
-                    async for part in parts:
-                        yield part
+                try:
+                    async with aclosing(self._attempt(ask)) as parts:
+                        async for part in parts:
+                            yield part
+                except EngineError:
+                    self.house.must_run()  # a stop ends the engine's replies: callers are told of the stop
+                    raise
                 ask = self._again
 
     async def _attempt(self, ask: Ask) -> AsyncGenerator[Cleared]:
         """Make the reply once."""
         draft = self.draft
         deadline = asyncio.get_running_loop().time() + self.policy.limits.reply_seconds
-        async with aclosing(gathered(self.house.engine.reply(ask))) as batches:
+        async with aclosing(self._pieces(ask)) as batches:
             while draft.finish is None:
                 pieces = await _next(batches, deadline)
                 draft.add(pieces)
@@ -104,6 +108,11 @@ class Overseer:
                         yield part
         if action is Action.HOLD:
             yield await self._review()
+
+    def _pieces(self, ask: Ask) -> AsyncGenerator[list[Piece]]:
+        """Return what the engine makes. Only a stream is checked before its end, while the engine goes on."""
+        pieces = self.house.engine.reply(ask)
+        return gathered(pieces) if ask.stream else singly(pieces)
 
     def _action(self) -> Action:
         """Return what is to be done now; of a steered reply nothing, for the gate inside the model sees to it."""

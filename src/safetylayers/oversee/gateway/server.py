@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 from collections.abc import Callable
 
 import uvicorn
-from starlette.types import ASGIApp
+from fastapi import FastAPI
 
 from safetylayers.errors import UsageError
 
@@ -16,7 +17,7 @@ ABSENT_SECONDS = 30
 """How long an idle connection is kept."""
 
 
-def serve(app: ASGIApp, *, host: str, port: int, announce: Callable[[str], None]) -> None:
+def serve(app: FastAPI, *, host: str, port: int, announce: Callable[[str], None]) -> None:
     """Serve until the process is told to end.
 
     Args:
@@ -27,6 +28,7 @@ def serve(app: ASGIApp, *, host: str, port: int, announce: Callable[[str], None]
 
     Raises:
         UsageError: the address is taken, or not this machine's.
+        SafetyLayersError: the gateway cannot be opened.
     """
     listening = _listen(host, port)
     config = uvicorn.Config(
@@ -39,9 +41,12 @@ def serve(app: ASGIApp, *, host: str, port: int, announce: Callable[[str], None]
         lifespan="on",
     )
     server = _Announced(config, lambda: announce(f"http://{_shown(listening)}"))
-    server.run(sockets=[listening])
-    if not server.started:
-        raise SystemExit(1)
+    try:
+        server.run(sockets=[listening])
+    finally:
+        failure = getattr(app.state, "failure", None)
+        if failure is not None:
+            raise failure
 
 
 class _Announced(uvicorn.Server):
@@ -50,6 +55,8 @@ class _Announced(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, announce: Callable[[], None]) -> None:
         super().__init__(config)
         self._announce = announce
+        # What fails at the start is told to whoever started the server, in words and not as a traceback.
+        logging.getLogger("uvicorn.error").addFilter(lambda _: self.started)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, and say so."""

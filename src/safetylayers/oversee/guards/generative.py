@@ -79,7 +79,7 @@ class GenerativeGuard:
 
     def __init__(self, name: str, settings: GenerativeSettings) -> None:
         self.name = name
-        self.kinds = (*dict.fromkeys(settings.categories.values()), UNSAFE)
+        self.kinds = tuple(dict.fromkeys((*settings.categories.values(), UNSAFE)))
         self._settings = settings
         self._model: Answering
         if settings.server is not None:

@@ -11,10 +11,13 @@ limit was reached has been let through by then.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from pydantic import Field
 
 from safetylayers.oversee.guards.base import Finding, Passage, Verdict
 from safetylayers.oversee.guards.settings import GuardSettings
+from safetylayers.oversee.guards.threads import off_the_loop
 
 STEP = 16
 _TAIL = 32
@@ -78,22 +81,21 @@ class RepetitionGuard:
 
     async def check(self, passage: Passage) -> Verdict:
         """Look at the text's end, at each step and at the very end; report where the limit is passed."""
+        return await off_the_loop(len(passage.text) - passage.start, self._check, passage)
+
+    def _check(self, passage: Passage) -> Verdict:
         text, start = passage.text, passage.start
         ends = [*range(start - start % STEP + STEP, len(text) + 1, STEP)]
-        checked = ends[-1] if ends else start
-        if passage.final and checked < len(text):
-            checked = len(text)
-            ends.append(checked)
-        findings = tuple(
-            Finding("repetition", self._step_before(end), end, reason="The text says one phrase over and over.")
-            for end in ends
-            if self._repeats(text, end) and not self._repeats(text, self._step_before(end))
-        )
-        return Verdict(checked, findings)
-
-    @staticmethod
-    def _step_before(end: int) -> int:
-        return (end - 1) // STEP * STEP
+        if passage.final and start < len(text) and len(text) % STEP:
+            ends.append(len(text))
+        findings, before = [], self._repeats(text, start)
+        for begin, end in pairwise((start, *ends)):
+            now = self._repeats(text, end)
+            if now and not before:
+                reason = "The text says one phrase over and over."
+                findings.append(Finding("repetition", begin, end, reason=reason))
+            before = now
+        return Verdict(ends[-1] if ends else start, tuple(findings))
 
     def _repeats(self, text: str, end: int) -> bool:
         """Whether the text up to a place ends in a repetition.

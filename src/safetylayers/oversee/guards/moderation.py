@@ -34,7 +34,7 @@ class ModerationGuard:
 
     def __init__(self, name: str, settings: ModerationSettings) -> None:
         self.name = name
-        self.kinds = (*settings.thresholds, FLAGGED)
+        self.kinds = tuple(dict.fromkeys((*settings.thresholds, FLAGGED)))
         self._settings = settings
         self._endpoint = Endpoint(name, settings)
 
@@ -84,3 +84,7 @@ class ModerationGuard:
 
     def _finding(self, window: Window, kind: str, score: float | None) -> Finding:
         return Finding(kind, window.start, window.end, score, reason=f"A moderation model finds: {kind}.")
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        await self._endpoint.aclose()

@@ -89,26 +89,29 @@ SSN = CandidateDetector(
 )
 
 
+_MINUTES = re.compile(r":[0-5]\d")
+"""What makes a date and time of the digits before it."""
+
+
 def phone(region: str) -> CandidateDetector:
     """Make a detector of telephone numbers: those of a region as they are dialled there, all others from the plus."""
 
     def end_of(text: str, match: re.Match[str]) -> int | None:
         if sum(map(str.isdecimal, match.group())) < 7:
             return None
-        # With a character before it, and what makes a time of day of the digits before it.
-        before, after = max(0, match.start() - 1), re.compile(r":[0-5]\d|.?", re.DOTALL).match(text, match.end())
-        shown = text[before : after.end() if after else match.end()]
-        for found in PhoneNumberMatcher(shown, region):
-            end = before + found.end
-            fits = before + found.start == match.start() and not text[end : end + 1].isdecimal()
-            return end if fits else None
-        return None
+        begin = max(0, match.start() - 1)  # the matcher looks at one character on each side as well
+        after = 3 if _MINUTES.match(text, match.end()) else 1
+        found = next(iter(PhoneNumberMatcher(text[begin : match.end() + after], region)), None)
+        if found is None or begin + found.start > match.start():
+            return None
+        end = begin + found.end
+        return None if text[end : end + 1].isdecimal() else end
 
-    begin = rf"{_START}(?:\+|\(\+?)?\d"
+    first = rf"{_START}(?:\+|\(\+?)?\d"
     return CandidateDetector(
         "phone",
-        re.compile(rf"{begin}[\d ().+/-]{{5,38}}"),
-        re.compile(rf"(?:{_START}(?:\+|\(\+?)|{begin}[\d ().+/-]{{0,38}}(?::[0-5]?)?)\Z"),
+        re.compile(rf"{first}[\d ().+/-]{{5,38}}"),
+        re.compile(rf"(?:{_START}(?:\+|\(\+?)|{first}[\d ().+/-]{{0,38}}(?::[0-5]?)?)\Z"),
         longest=50,
         judge=end_of,
     )

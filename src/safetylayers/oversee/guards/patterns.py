@@ -14,7 +14,7 @@ only a better pattern helps.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 
 import regex  # type: ignore[import-untyped]  # it has no types
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
@@ -77,11 +77,6 @@ class PatternGuard:
         self._detectors = [
             _PatternDetector(name, kind, pattern, settings.seconds) for kind, pattern in settings.patterns.items()
         ]
-
-    @classmethod
-    def of(cls, name: str, **patterns: str) -> Self:
-        """Make one from kinds and regular expressions, everything else by default."""
-        return cls(name, PatternSettings.model_validate({"patterns": patterns}))
 
     async def check(self, passage: Passage) -> Verdict:
         """Find all matches. Raises GuardError where a search takes too long."""

@@ -178,8 +178,8 @@ def _owned(connection: Connection, key: str, by: Principal) -> Row[Any]:
 
 
 def _checked(name: str, roles: Iterable[str], requests_per_minute: int | None, life: timedelta) -> frozenset[Role]:
-    if not 1 <= len(name.strip()) <= 64:
-        raise AccessError("A key's name has 1 to 64 characters.", mend="Name it after what uses it.")
+    if not (1 <= len(name.strip()) <= 64 and name.isprintable()):
+        raise AccessError("A key's name has 1 to 64 printable characters.", mend="Name it after what uses it.")
     if requests_per_minute is not None and requests_per_minute < 1:
         raise AccessError("A limit is at least one request per minute.", mend="Leave it out for none.")
     if life <= timedelta(0):

@@ -226,10 +226,10 @@ class Proposals:
 
 
 def checked_reason(reason: str) -> str:
-    """Return a reason without white space around it. Raises AccessError where none is given, or a very long one."""
+    """Return a reason without white space around it. Raises AccessError where it is empty, very long, or no text."""
     reason = reason.strip()
-    if not 1 <= len(reason) <= 2000:
-        raise AccessError("A reason has 1 to 2,000 characters.", mend="Say why in a sentence.")
+    if not 1 <= len(reason) <= 2000 or not all(mark.isprintable() or mark in "\r\n\t" for mark in reason):
+        raise AccessError("A reason has 1 to 2,000 printable characters.", mend="Say why in a sentence.")
     return reason
 
 

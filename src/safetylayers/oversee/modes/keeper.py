@@ -45,7 +45,7 @@ class ModeKeeper:
         """Prepare; nothing happens before `start`.
 
         Args:
-            database: where the mode is; the keeper opens its own connections to it.
+            database: where the mode is; on PostgreSQL the keeper makes its own connection.
             replica: this replica's name, for people.
             on_change: told of each new state, from either thread and never twice at once. When it returns, the replica
                 has to obey: after a stop the engine is halted. What it raises is logged, and it is called again.
@@ -54,8 +54,10 @@ class ModeKeeper:
             poll_s: how often a SQLite file is looked at.
 
         Raises:
-            UsageError: the lease is too short to be renewed in time.
+            UsageError: the lease is too short to be renewed in time, or the name is none.
         """
+        if not (1 <= len(replica) <= 200 and replica.isprintable()):
+            raise UsageError("This is no name for a replica.", mend="Use 1 to 200 printable characters.")
         if lease_s < 4 * poll_s:
             raise UsageError("The lease is too short.", mend=f"Make it at least {4 * poll_s} seconds.")
         self._id, self._name, self._lease_s = uuid4().hex, replica, lease_s

@@ -85,6 +85,9 @@ class Overrides:
             raise AccessError("Nobody overrides for their own request.", mend="Ask another operator.")
         if (request is None) == (conversation is None):
             raise AccessError("An override is for one request or one conversation.", mend="Name one of the two.")
+        place = request or conversation or ""
+        if not (1 <= len(place) <= 200 and place.isprintable()):
+            raise AccessError("This is no id of a request or conversation.", mend="Copy it from the list of requests.")
         if life <= timedelta(0):
             raise AccessError("An override holds for some time.", mend="Give a length above zero.")
         now = self._clock()

@@ -156,7 +156,8 @@ class HeldReplies:
         old = (table.c.created < moment) & ((table.c.state != State.WAITING) | (table.c.kind == Kind.SAMPLE))
         with self._database.write() as connection:
             count = connection.execute(table.delete().where(old)).rowcount
-            : count, "before": moment.isoformat()}
+            if count:
+                facts: dict[str, JSON] = {"count": count, "before": moment.isoformat()}
                 self._log.append_in(connection, [Entry(kind="held-forgotten", actor="clock", facts=facts)])
         return count
 

@@ -1,7 +1,7 @@
 """The database: SQLite in a file, or PostgreSQL for several replicas.
 
-Statements are SQLAlchemy Core, run in threads. A write on SQLite takes its lock at the start, so that two writers wait
-for each other and never fail half-way.
+Statements are SQLAlchemy Core, run in threads; errors do not show the values in them. A write on SQLite takes its lock
+at the start, so that two writers wait for each other and never fail half-way.
 """
 
 from __future__ import annotations
@@ -133,7 +133,11 @@ def _parsed(url: str) -> URL:
 def _sqlite(url: URL) -> Engine:
     if url.database and url.database != ":memory:":
         _make_folder(Path(url.database).parent)
-    engine = create_engine(url, connect_args={"timeout": WAIT_S, "isolation_level": None, "check_same_thread": False})
+    engine = create_engine(
+        url,
+        hide_parameters=True,
+        connect_args={"timeout": WAIT_S, "isolation_level": None, "check_same_thread": False},
+    )
 
     @event.listens_for(engine, "connect")
     def _prepare(connection: Any, _record: Any) -> None:
@@ -161,6 +165,7 @@ def _postgresql(url: URL) -> Engine:
     options = f"-c statement_timeout={int(WAIT_S * 1000)} -c lock_timeout={int(WAIT_S * 1000)}"
     return create_engine(
         url,
+        hide_parameters=True,
         pool_size=8,
         max_overflow=8,
         pool_timeout=WAIT_S,

@@ -1,0 +1,1 @@
+"""The console's handlers, a file a page."""

@@ -1,0 +1,75 @@
+"""Replies that wait for a person, and samples of those that have left."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from starlette.responses import Response
+
+from safetylayers.errors import AccessError
+from safetylayers.oversee.console.visit import Visit
+from safetylayers.oversee.gateway.errors import RequestError
+from safetylayers.oversee.identity.times import utc_now
+from safetylayers.oversee.review.held import DECISIONS, Held, Kind, State
+
+if TYPE_CHECKING:
+    from safetylayers.oversee.gateway.house import House
+
+HOME = "/console/review"
+
+
+async def show(visit: Visit) -> Response:
+    """Show what waits, without texts: who reads one is logged."""
+    return await visit.page("review.html.j2", {"title": "Review", **await _waiting(visit.house)})
+
+
+async def waiting(visit: Visit) -> Response:
+    """Show the list alone."""
+    return await visit.part("review_list.html.j2", await _waiting(visit.house))
+
+
+async def read(visit: Visit) -> Response:
+    """Show one reply with its texts."""
+    replies, name = visit.house.desk.replies, visit.request.path_params["held"]
+    held = await asyncio.to_thread(_find, visit.house, name)
+    texts = await asyncio.to_thread(replies.read, name, by=visit.principal)
+    values = {"title": "Review a reply", "held": held, "texts": texts, "now": utc_now(), "own": _is_own(visit, held)}
+    return await visit.page("held.html.j2", values)
+
+
+async def decide(visit: Visit) -> Response:
+    """Release, edit or reject a held reply, or say whether a sample is as it should be."""
+    try:
+        decision = State(visit.request.path_params["decision"])
+    except ValueError as error:
+        raise RequestError("There is no such decision.", status=404, code="not_found") from error
+    if not any(decision in decisions for decisions in DECISIONS.values()):
+        raise AccessError(f"A person cannot say {decision} of a reply.")
+    await visit.house.desk.decide(
+        visit.request.path_params["held"],
+        decision,
+        by=visit.principal,
+        reason=visit.form.get("reason", "").strip(),
+        text=visit.field("text") if decision is State.EDITED else None,
+    )
+    return visit.go_to(HOME, "decided")
+
+
+async def _waiting(house: House) -> dict[str, object]:
+    held = await asyncio.to_thread(house.desk.replies.waiting, Kind.HELD)
+    samples = await asyncio.to_thread(house.desk.replies.waiting, Kind.SAMPLE)
+    return {"held": held, "samples": samples, "now": utc_now()}
+
+
+def _find(house: House, name: str) -> Held:
+    """Return a reply that waits. Raises RequestError where it does not any more."""
+    for kind in Kind:
+        for held in house.desk.replies.waiting(kind):
+            if held.id == name:
+                return held
+    raise RequestError("This reply does not wait any more.", status=404, code="not_found")
+
+
+def _is_own(visit: Visit, held: Held) -> bool:
+    return held.asked_by == visit.principal.person

@@ -1,0 +1,197 @@
+"""A whole gateway with its console, people who work there, and a browser."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import threading
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import pytest
+from playwright.sync_api import Browser, sync_playwright
+
+from oversee.gateway.conftest import Gateway
+from oversee.identity.house import PASSWORD, WEAK
+from oversee.servers import Upstream, running
+from safetylayers.errors import EngineError
+from safetylayers.oversee.console import add_console
+from safetylayers.oversee.engine.base import Canary, Engine
+from safetylayers.oversee.engine.upstream import UpstreamEngine
+from safetylayers.oversee.gateway.app import create_app
+from safetylayers.oversee.gateway.house import House
+from safetylayers.oversee.gateway.opening import open_house
+from safetylayers.oversee.gateway.site import Site
+from safetylayers.oversee.identity.passwords import Passwords
+from safetylayers.oversee.identity.people import People, Person
+from safetylayers.oversee.identity.principal import MACHINE, Principal
+from safetylayers.oversee.identity.sessions import Sessions
+from safetylayers.oversee.policy.policy import parse_policy
+from safetylayers.oversee.words import Ask, Piece, Reading, Token
+
+PLAIN = "version: 1\nname: plain\n"
+HOLDING = """
+version: 1
+name: holding
+guards:
+  secrets: {kind: patterns, action: hold, settings: {patterns: {code: 'K-[0-9]{4}'}}}
+"""
+CHROMIUM = shutil.which("chromium")
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+class Scripted:
+    """An engine whose monitors see what the test says: the words of one text, each with a risk."""
+
+    models, watched_by, steers = ("mock",), "scripted heads", True
+
+    def __init__(self, words: Mapping[str, float | None], *, pause: float = 0.02, rounds: int = 1) -> None:
+        self.words, self.pause, self.rounds = words, pause, rounds
+        self.refused: list[str] = []
+        self._halted = threading.Event()
+
+    async def open(self) -> None:
+        """Nothing to do."""
+
+    async def close(self) -> None:
+        """Nothing to do."""
+
+    async def reply(self, ask: Ask) -> AsyncGenerator[Piece]:
+        self._halted.clear()
+        yield Piece(prompt_tokens=3)
+        for _ in range(self.rounds):
+            for word, risk in self.words.items():
+                await asyncio.sleep(self.pause)
+                if self._halted.is_set():
+                    raise EngineError("The reply was halted.")
+                if ask.id in self.refused:
+                    yield Piece(text="No.", tokens=(Token(text="No."),), finish="stop")
+                    return
+                open_ = risk is not None and risk >= 0
+                reading = Reading(scores={"harm": -1.0}, risk=risk, open=open_, strength=0.5 * open_)
+                yield Piece(text=word, tokens=(Token(text=word, reading=reading),))
+        yield Piece(finish="stop")
+
+    def refuse(self, ask_id: str) -> None:
+        self.refused.append(ask_id)
+
+    def halt(self) -> int:
+        self._halted.set()
+        return 1
+
+    async def canary(self) -> Canary:
+        return Canary(True, "as scripted")
+
+
+@dataclass
+class Console(Gateway):
+    """A running gateway with its console."""
+
+    houses: list[House] = field(default_factory=list)
+    visitors: list[Visitor] = field(default_factory=list)
+
+    @property
+    def house(self) -> House:
+        return self.houses[0]
+
+    def person(self, name: str, *roles: str) -> Person:
+        return self.site.people.create(name, PASSWORD, roles, by=MACHINE)
+
+    def principal(self, name: str, *roles: str) -> Principal:
+        person = self.person(name, *roles)
+        return Principal(id="session-1", person=person.id, name=name, roles=person.roles)
+
+    def visitor(self) -> Visitor:
+        self.visitors.append(Visitor(self.address))
+        return self.visitors[-1]
+
+    def logged_in(self, name: str, *roles: str) -> Visitor:
+        """Somebody new, who is logged in."""
+        self.person(name, *roles)
+        visitor = self.visitor()
+        assert visitor.log_in(name).status_code == 303
+        return visitor
+
+
+class Visitor(httpx.Client):
+    """A browser without eyes: it keeps cookies, and sends forms with their token and their origin."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__(base_url=address, timeout=20, headers={"origin": address})
+
+    def token(self, path: str = "/console/") -> str:
+        page = self.get(path).text
+        return page.partition('name="csrf" value="')[2].partition('"')[0]
+
+    def log_in(self, name: str, password: str = PASSWORD) -> httpx.Response:
+        csrf = self.token("/console/login")
+        return self.post("/console/login", data={"csrf": csrf, "name": name, "password": password})
+
+    def submit(self, path: str, **fields: str) -> httpx.Response:
+        return self.post(path, data={"csrf": self.token(), **fields})
+
+
+Starter = Callable[..., AbstractContextManager[Console]]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Starter:
+    """Start gateways: with a policy, in front of a server that says what it is told or of an engine of the test's."""
+
+    @contextmanager
+    def begin(policy: str = PLAIN, *, engine: Engine | None = None) -> Iterator[Console]:
+        upstream, houses = Upstream(), []
+        site = Site.open(tmp_path / "data")
+        quick = Passwords(WEAK)
+        site.people = People(site.database, site.log, passwords=quick)
+        site.sessions = Sessions(site.database, site.log, passwords=quick)
+        path = site.first_key()
+        assert path is not None
+
+        @asynccontextmanager
+        async def opened() -> AsyncIterator[House]:
+            made = engine or UpstreamEngine(f"{behind}/v1")
+            async with open_house(site, made, replica="one", first_policy=parse_policy(policy)) as house:
+                houses.append(house)
+                yield house
+
+        with running(upstream.app) as behind:
+            app = create_app(opened)
+            add_console(app)
+            with running(app) as address:
+                console = Console(address, path.read_text().strip(), site, upstream, houses)
+                yield console
+                for visitor in console.visitors:
+                    visitor.close()
+        site.close()
+
+    return begin
+
+
+@pytest.fixture
+def gateway(start: Starter) -> Iterator[Console]:
+    """A running gateway with a policy that finds nothing."""
+    with start() as console:
+        yield console
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """A real browser."""
+    if CHROMIUM is None:
+        pytest.skip("Chromium is not installed")
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield opened
+        opened.close()
