@@ -171,9 +171,11 @@ def start(tmp_path: Path) -> Starter:
             add_console(app)
             with running(app) as address:
                 console = Console(address, path.read_text().strip(), site, upstream, houses)
-                yield console
-                for visitor in console.visitors:
-                    visitor.close()
+                try:
+                    yield console
+                finally:
+                    for visitor in console.visitors:
+                        visitor.close()
         site.close()
 
     return begin

@@ -41,7 +41,7 @@ def test_layers_of_another_model_are_refused(tiny: ChatModel, tmp_path: Path) ->
 
 
 def test_a_map_alone_watches_and_does_not_steer(tiny: ChatModel, tmp_path: Path) -> None:
-    small = {name: builtin(name, "calibration").take(60) for name in ("normal", "malicious", "borderline")}
+    small = {name: builtin(name, "calibration").take(24) for name in ("normal", "malicious", "borderline")}
     found: SafetyMap = locate(tiny, **small)
     found.save(tmp_path)
     engine = load_engine("tiny", map_folder=tmp_path)

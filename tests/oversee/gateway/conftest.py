@@ -60,9 +60,7 @@ def start(tmp_path: Path) -> Iterator[Starter]:
         key = path.read_text().strip() if path else (tmp_path / folder / "caller.key").read_text().strip()
         with running(upstream.app) as behind:
             engine = UpstreamEngine(f"{behind}/v1")
-            app = create_app(
-                lambda: open_house(site, engine, replica="one", first_policy=first, lease_seconds=lease)
-            )
+            app = create_app(lambda: open_house(site, engine, replica="one", first_policy=first, lease_seconds=lease))
             with running(app) as address:
                 yield Gateway(address, key, site, upstream)
         site.close()

@@ -4,7 +4,7 @@ import asyncio
 import time
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from oversee.guards.streaming import CUTS, assert_cuts_change_nothing, found_in, held
@@ -38,6 +38,7 @@ def test_no_limit_is_no_limit() -> None:
     assert found_in(SizeGuard("size", SizeSettings(reply_characters=None)), "x" * 200_000) == []
 
 
+@settings(deadline=None)
 @given(st.integers(0, 40).map(lambda length: "x" * length), CUTS)
 def test_cuts_change_nothing_for_size(text: str, cuts: list[float]) -> None:
     assert_cuts_change_nothing(SIZE, text, cuts)
@@ -81,6 +82,7 @@ PARTS = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(PARTS.map(lambda parts: "".join(phrase * times for phrase, times in parts)), CUTS)
 @example("x" * 100, [0.1, 0.63, 0.64, 0.65])
 def test_cuts_change_nothing_for_repetition(text: str, cuts: list[float]) -> None:

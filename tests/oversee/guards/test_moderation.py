@@ -217,7 +217,7 @@ def test_a_server_that_is_not_there_is_an_error() -> None:
     "wrong",
     [
         {"url": "localhost:8000"},
-        {"url": "file:///etc/passwd"},
+        {"url": "file:///v1"},
         {"url": "http://user:word@localhost/v1"},
         {"key_file": "a", "key_variable": "B"},
         {"thresholds": {"violence": 1.5}},

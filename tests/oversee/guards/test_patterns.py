@@ -4,7 +4,7 @@ import asyncio
 import time
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -35,12 +35,14 @@ def test_a_match_is_found_with_its_place_and_its_replacement() -> None:
     assert "Falcon" not in finding.reason
 
 
+@settings(deadline=None)
 @given(st.text("ab \u200b", max_size=30), CUTS)
 @example("a\u200ba\u200ba b", [0.2, 0.5, 0.8])
 def test_cuts_change_nothing(text: str, cuts: list[float]) -> None:
     assert_cuts_change_nothing(OVERLAPPING, text, cuts)
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(["project", "falcon", "Project Falcon", " ", "s", "\n"])).map("".join), CUTS)
 def test_cuts_change_nothing_in_prose(text: str, cuts: list[float]) -> None:
     assert_cuts_change_nothing(PROJECT, text, cuts)
@@ -92,7 +94,7 @@ def test_a_match_of_no_characters_is_an_error() -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "message"),
+    ("wrong", "message"),
     [
         ({"patterns": {}}, "at least 1 item"),
         ({"patterns": {"a": "("}}, "no regular expression"),
@@ -101,6 +103,6 @@ def test_a_match_of_no_characters_is_an_error() -> None:
         ({"patterns": {"a": {"regex": "x", "long": 3}}}, "Extra inputs"),
     ],
 )
-def test_settings_that_make_no_sense_are_refused(settings: dict[str, object], message: str) -> None:
+def test_settings_that_make_no_sense_are_refused(wrong: dict[str, object], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
-        PatternSettings.model_validate(settings)
+        PatternSettings.model_validate(wrong)

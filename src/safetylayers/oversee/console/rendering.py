@@ -24,7 +24,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
         finalize=_show,
     )
-    made.filters.update(moment=moment, as_typed=as_typed, who=who, short=short)
+    made.filters.update(moment=moment, as_typed=as_typed, who=who)
     made.globals["Right"] = Right
     return made
 
@@ -47,12 +47,6 @@ def as_typed(text: str) -> Markup:
 
 
 def who(id_: str, names: Mapping[str, str]) -> str:
-    """Return an id, or an actor as the log names it, with the person's name where there is one."""
-    person, _, rest = id_.partition("/")
-    name = names.get(person, person)
-    return f"{name} ({rest})" if rest and rest != person else name
-
-
-def short(id_: str) -> str:
-    """Return the beginning of an id, enough to tell one from another."""
-    return id_ if len(id_) <= 16 else f"{id_[:12]}…"
+    """Return the name of a person, by their id or by the actor as the log names it; of others what they are called."""
+    person = id_.partition("/")[0]
+    return names.get(person, person)

@@ -43,7 +43,7 @@ def read_status(house: House, principal: Principal) -> Status:
         mode=mode,
         replicas=replicas,
         proposals=open_proposals(house, Kind.MODE) if concerned else [],
-        names={person.id: person.name for person in site.people.everybody()},
+        names=names_of(house),
         waiting=len(house.desk.replies.waiting()) if principal.may(Right.REVIEW) else 0,
         warnings=list(_warnings(house)),
     )
@@ -52,6 +52,11 @@ def read_status(house: House, principal: Principal) -> Status:
 def open_proposals(house: House, kind: Kind) -> list[Proposal]:
     """Return what waits for a second person. Raises StoreError."""
     return [proposal for proposal in house.site.proposals.open_ones() if proposal.kind is kind]
+
+
+def names_of(house: House) -> dict[str, str]:
+    """Return everybody's name by id. Raises StoreError."""
+    return {person.id: person.name for person in house.site.people.everybody()}
 
 
 def _warnings(house: House) -> list[str]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from safetylayers.oversee.engine.local import LocalEngine
-
 if TYPE_CHECKING:
     import torch
+
+    from safetylayers.oversee.engine.local import LocalEngine
 
 
 def load_engine(
@@ -47,6 +47,7 @@ def load_engine(
     from safetylayers.locate import SafetyMap
     from safetylayers.models import ChatModel
     from safetylayers.models.loading import folder_of
+    from safetylayers.oversee.engine.local import LocalEngine
 
     model = ChatModel.load(source, dtype=dtype, device=device)
     folder = folder_of(source)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain, repeat
 from typing import TYPE_CHECKING
 
 from safetylayers.oversee.engine.detokenizer import Detokenizer, Vocabulary
@@ -28,6 +29,11 @@ class Job:
     """Whether it goes before all that wait, and beyond what may run at once."""
     ended: bool = False
     """Whether the model's thread is done with it; pieces may still wait to be taken."""
+
+    @property
+    def scored(self) -> bool:
+        """Whether the prompt's own tokens' log-probabilities are asked for."""
+        return self.ask.echo and self.ask.sampling.logprobs is not None
 
 
 @dataclass(frozen=True)
@@ -65,11 +71,6 @@ class Row:
         self._outlet = Outlet(sampling.stop)
         self._out: list[Token] = []
 
-    @property
-    def scored(self) -> bool:
-        """Whether the prompt's own tokens' log-probabilities are asked for."""
-        return self.job.ask.echo and self.job.ask.sampling.logprobs is not None
-
     def begin(self, reading: Reading | None, likelihoods: Sequence[Likelihood]) -> Piece:
         """Return what is known when the prompt was read.
 
@@ -78,11 +79,9 @@ class Row:
             likelihoods: of the prompt's tokens from the second on; empty where they are not asked for.
         """
         prompt = self.job.prompt
-        known: list[Likelihood | None] = [None, *likelihoods] if self.scored else [None] * len(prompt.ids)
-        echoed = (
-            [self._told(*told) for told in zip(prompt.texts, prompt.ids, known, strict=True)] if prompt.texts else []
-        )
-        return Piece(prompt_tokens=len(prompt.ids), prompt_reading=reading, echoed=tuple(echoed))
+        known = chain([None], likelihoods, repeat(None))
+        echoed = tuple(self._told(*told) for told in zip(prompt.texts, prompt.ids, known, strict=False))
+        return Piece(prompt_tokens=len(prompt.ids), prompt_reading=reading, echoed=echoed)
 
     def take(self, token: int, likelihood: Likelihood | None) -> None:
         """Take the token that was chosen to come next, if there is to be one."""

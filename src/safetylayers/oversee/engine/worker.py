@@ -78,77 +78,79 @@ class Worker:
         try:
             self._work()
         except Exception as error:  # whatever it was, nobody is to wait for ever
-            self._tell([row for batch in self._batches for row in batch.rows], _failed(error))
+            rows = [row for batch in self._batches for row in batch.rows]
             self._batches = []
+            self._tell(rows, _failed(error))
         self._post()
 
     def _work(self) -> None:
         for batch in self._batches:
             batch.keep([place for place, row in enumerate(batch.rows) if not row.job.mailbox.closed])
-        if rows := self._next():
-            self._begin(rows)
+        if jobs := self._next():
+            self._begin(jobs)
             self._post()
         for batch in self._batches:
             self._step(batch)
         self._batches = [batch for batch in self._batches if batch.rows]
 
-    def _next(self) -> list[Row]:
-        """Return rows that wait and can be read in one pass, in the order in which they came."""
-        rows: list[Row] = []
+    def _next(self) -> list[Job]:
+        """Return jobs that wait and can be read in one pass, in the order in which they came."""
+        jobs: list[Job] = []
         room = self._max_batch - sum(len(batch.rows) for batch in self._batches)
         with self._news:
             while self._waiting:
                 job = self._waiting[0]
                 if job.mailbox.closed:
                     job.ended = True
-                elif (len(rows) < room or job.first) and self._fits(rows, row := Row(job, self._habits)):
-                    rows.append(row)
+                elif (len(jobs) < room or job.first) and self._fits(jobs, job):
+                    jobs.append(job)
                 else:
                     break
                 self._waiting.popleft()
-        return rows
+        return jobs
 
-    def _fits(self, rows: list[Row], row: Row) -> bool:
-        """Whether a row may be read with others; where all logits are needed, only those of that kind go together."""
-        if not rows:
+    def _fits(self, jobs: list[Job], job: Job) -> bool:
+        """Whether a prompt may be read with others; prompts that are scored go together, for they need all logits."""
+        if not jobs:
             return True
-        width = max(len(other.job.prompt.ids) for other in (*rows, row))
-        most = min(READ_AT_ONCE, self._scored_at_once) if row.scored else READ_AT_ONCE
-        return rows[0].scored == row.scored and (len(rows) + 1) * width <= most
+        width = max(len(other.prompt.ids) for other in (*jobs, job))
+        most = min(READ_AT_ONCE, self._scored_at_once) if job.scored else READ_AT_ONCE
+        return jobs[0].scored == job.scored and (len(jobs) + 1) * width <= most
 
-    def _begin(self, rows: list[Row]) -> None:
+    def _begin(self, jobs: list[Job]) -> None:
         """Read prompts; where that fails, each alone, so that none fails by another's fault."""
         posted = len(self._posts)
         try:
-            batch = self._read(rows)
+            batch = self._read([Row(job, self._habits) for job in jobs])
         except Exception as error:
             batch, told = None, _failed(error)
         if batch:
-            if batch.rows:
-                self._admit(batch)
+            self._admit(batch)
             return
         del self._posts[posted:]
-        if len(rows) == 1:
-            self._tell(rows, told)
+        if len(jobs) == 1:
+            self._end(jobs[0], told)
             return
-        for row in rows:
-            self._begin([Row(row.job, self._habits)])
+        for job in jobs:
+            self._begin([job])
 
     def _read(self, rows: list[Row]) -> Batch:
         """Read prompts and choose the first tokens."""
         prompts = [row.job.prompt.ids for row in rows]
         names = [row.job.ask.id for row in rows]
-        logits_BTV, cache = self._forward.read(names, prompts, last=0 if rows[0].scored else 1)
+        logits_BTV, cache = self._forward.read(names, prompts, last=0 if rows[0].job.scored else 1)
         readings = self._forward.readings(names)
         for row, reading, logits_TV in zip(rows, readings, logits_BTV, strict=True):
             row.length = len(row.job.prompt.ids)
-            self._posts.append((row.job.mailbox, row.begin(reading, _scores(row, logits_TV))))
+            self._posts.append((row.job.mailbox, row.begin(reading, _scores(row.job, logits_TV))))
         batch = Batch(rows, cache)
         self._choose(batch, logits_BTV[:, -1])
         return batch
 
     def _admit(self, batch: Batch) -> None:
         """Let a batch run with the others; where its cache cannot be joined, it runs beside them."""
+        if not batch.rows:
+            return
         running = next((other for other in self._batches if other.rows), None)
         if running is None or not batch.can_join:
             self._batches.append(batch)
@@ -181,7 +183,7 @@ class Worker:
         known = _likelihoods(batch.rows, tokens, logits_BV)
         for place, (row, token) in enumerate(zip(batch.rows, tokens, strict=True)):
             if row.finish is None and token == NO_NUMBER:
-                self._tell([row], EngineError("The model's output is not a number.", mend="See the model's weights."))
+                self._end(row.job, EngineError("The model's output is not a number.", mend="See the model's weights."))
                 continue
             if row.finish is None:
                 row.take(token, known.get(place))
@@ -193,20 +195,23 @@ class Worker:
         batch.keep([place for place, row in enumerate(batch.rows) if not row.job.ended])
 
     def _tell(self, rows: Sequence[Row], error: EngineError) -> None:
-        """End replies with an error."""
         for row in rows:
-            row.job.ended = True
-            self._posts.append((row.job.mailbox, EngineError(error.message, mend=error.mend)))
+            self._end(row.job, EngineError(error.message, mend=error.mend))
+
+    def _end(self, job: Job, error: EngineError) -> None:
+        """End a reply with an error."""
+        job.ended = True
+        self._posts.append((job.mailbox, error))
 
     def _post(self) -> None:
         posts, self._posts = self._posts, []
         deliver(posts)
 
 
-def _scores(row: Row, logits_TV: Tensor) -> list[Likelihood]:
+def _scores(job: Job, logits_TV: Tensor) -> list[Likelihood]:
     """Return how likely a prompt's own tokens were, from the second on; nothing where nobody asks."""
-    ids, count = row.job.prompt.ids, row.job.ask.sampling.logprobs
-    return likelihoods(logits_TV[-len(ids) : -1], ids[1:], count) if row.scored and count is not None else []
+    ids, count = job.prompt.ids, job.ask.sampling.logprobs
+    return likelihoods(logits_TV[-len(ids) : -1], ids[1:], count) if job.scored and count is not None else []
 
 
 def _likelihoods(rows: Sequence[Row], tokens: Sequence[int], logits_BV: Tensor) -> dict[int, Likelihood]:

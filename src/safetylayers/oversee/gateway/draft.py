@@ -48,6 +48,7 @@ class Draft:
             self.finish = piece.finish or self.finish
             if piece.completion_tokens is not None:
                 self._counted = piece.completion_tokens
+        self.ledger.see(len(self.text))
 
     def _take(self, piece: Piece) -> None:
         place = len(self.text)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from opentelemetry.trace import Tracer
 
-from safetylayers.errors import BusyError, ModeError
+from safetylayers.errors import BusyError, ModeError, StoreError
 from safetylayers.oversee.gateway import tracing
 from safetylayers.oversee.gateway.live import Live
 from safetylayers.oversee.gateway.metrics import Metrics
@@ -24,6 +25,7 @@ from safetylayers.oversee.review.held import Texts
 
 if TYPE_CHECKING:
     from safetylayers.locate import SafetyMap
+    from safetylayers.oversee.audit.entry import Entry
     from safetylayers.oversee.audit.log import AuditLog
     from safetylayers.oversee.engine.base import Engine
     from safetylayers.oversee.gateway.case import Case
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
     from safetylayers.oversee.review.queue import ReviewDesk
 
 logger = logging.getLogger(__name__)
+STORE_SECONDS = 6.0
+"""How long a request waits for the store; a little longer than the store's own time-outs."""
 
 
 @dataclass(kw_only=True)
@@ -61,6 +65,7 @@ class House:
     """What the last canary saw, while the monitors inside the model do not answer as they should."""
     active: int = 0
     """Requests being served."""
+    _waiting: set[asyncio.Timeout] = field(default_factory=set)
 
     @property
     def log(self) -> AuditLog:
@@ -82,11 +87,41 @@ class House:
         """The replica, as the log names it."""
         return f"replica:{self.replica}"
 
+    @asynccontextmanager
+    async def patience(self) -> AsyncIterator[None]:
+        """Within the block, wait for the store, but not for ever, and no longer than until a stop.
+
+        Raises:
+            ModeError: the gateway was stopped meanwhile.
+            StoreError: the store does not answer.
+        """
+        try:
+            async with asyncio.timeout(STORE_SECONDS) as waiting:
+                self._waiting.add(waiting)
+                try:
+                    yield
+                finally:
+                    self._waiting.discard(waiting)
+        except TimeoutError as error:
+            self.must_run()
+            raise StoreError("The database does not answer.", mend="See that it runs and can be reached.") from error
+
+    def hurry(self) -> None:
+        """End all waiting for the store: the gateway was stopped. Call it in the event loop."""
+        for waiting in list(self._waiting):
+            waiting.reschedule(asyncio.get_running_loop().time())
+
+    async def keep(self, entry: Entry) -> None:
+        """Return once an entry is in the log. Raises AuditError, StoreError, ModeError."""
+        async with self.patience():
+            await self.log.append(entry)
+
     async def authenticate(self, token: str) -> Principal:
         """Return whose key this is. Raises AccessError, StoreError."""
         if self.keys.knows(token):  # it was looked up a moment ago, so nothing has to be waited for
             return self.keys.authenticate(token)
-        return await asyncio.to_thread(self.keys.authenticate, token)
+        async with self.patience():
+            return await asyncio.to_thread(self.keys.authenticate, token)
 
     def must_run(self) -> None:
         """Raise ModeError while nothing may leave."""
@@ -118,7 +153,10 @@ class House:
         find = partial(
             self.overrides.find, request=case.id, conversation=case.conversation, asked_by=case.principal.person
         )
-        return find() if self.overrides.is_fresh else await asyncio.to_thread(find)
+        if self.overrides.is_fresh:
+            return find()
+        async with self.patience():
+            return await asyncio.to_thread(find)
 
     async def review(self, case: Case, draft: Draft, reply: str) -> Outcome:
         """Let a reply wait for a person.
@@ -128,14 +166,15 @@ class House:
             AuditError: what was decided does not open.
         """
         rulings = [*case.decision.facts(), *draft.decision.facts()]
-        held = await self.desk.hold(
-            Texts(prompt=case.text, reply=reply),
-            request=case.id,
-            conversation=case.conversation,
-            asker=case.principal,
-            findings=rulings,
-            wait=timedelta(seconds=case.enforced.policy.review.hold_seconds),
-        )
+        async with self.patience():
+            held = await self.desk.hold(
+                Texts(prompt=case.text, reply=reply),
+                request=case.id,
+                conversation=case.conversation,
+                asker=case.principal,
+                findings=rulings,
+                wait=timedelta(seconds=case.enforced.policy.review.hold_seconds),
+            )
         with self.metrics.waiting.track_inprogress():
             return await self.desk.wait(held)
 

@@ -30,7 +30,7 @@ async def moderate(house: House, principal: Principal, texts: list[str]) -> Mode
     name = new_id("modr")
     results = [await _moderate(house, text, f"{name}/{place}") for place, text in enumerate(texts)]
     facts: dict[str, JSON] = {"request": name, "flagged": [result.flagged for result in results]}
-    await house.log.append(Entry(kind="moderation", actor=house.actor, facts=facts, subject=principal.id))
+    await house.keep(Entry(kind="moderation", actor=house.actor, facts=facts, subject=principal.id))
     model = house.engine.watched_by or "guards"
     return ModerationAnswer(id=name, model=model, results=results)
 

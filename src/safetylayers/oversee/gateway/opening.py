@@ -56,6 +56,7 @@ async def open_house(
     async with AsyncExitStack() as stack:
         await asyncio.to_thread(site.shelf.open, first_policy)
         stack.push_async_callback(site.shelf.close)
+        await site.shelf.current.open()
         begin(site.database, site.log, by=MACHINE)
         await engine.open()
         stack.push_async_callback(engine.close)
@@ -67,7 +68,7 @@ async def open_house(
             house.tracer = provider.get_tracer("safetylayers")
         await asyncio.to_thread(house.keeper.start)
         stack.push_async_callback(asyncio.to_thread, house.keeper.close)
-        await house.log.append(_entry(house, "replica-started"))
+        await house.keep(_entry(house, "replica-started"))
         stack.push_async_callback(_farewell, house)
         await house.ask_canary()
         for work in (house.watch_monitors(), house.shelf.follow()):
@@ -76,9 +77,13 @@ async def open_house(
 
 
 def _house(site: Site, engine: Engine, replica: str, lease_seconds: float) -> House:
+    loop = asyncio.get_running_loop()
+
     def changed(state: ModeState) -> None:
         if state.mode is Mode.STOPPED:
             engine.halt()
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(house.hurry)
 
     keeper = ModeKeeper(
         site.database, replica=replica, lease_s=lease_seconds, on_change=changed, running=lambda: len(house.live)
@@ -106,7 +111,7 @@ def _entry(house: House, kind: str) -> Entry:
 async def _farewell(house: House) -> None:
     """Log that this replica ends. One that cannot any more ends all the same."""
     try:
-        await house.log.append(_entry(house, "replica-ended"))
+        await house.keep(_entry(house, "replica-ended"))
     except Exception:
         logger.exception("the log could not be told that this replica ends")
 

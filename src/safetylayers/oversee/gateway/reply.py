@@ -70,9 +70,9 @@ class Overseer:
         """
         ask: Ask | None = self.ask
         with self.house.live.following(self):
+            self.house.must_run()  # counted first and looked at then, so that no stop overlooks this reply
             while ask is not None:
                 self._attempt_no += 1
-                self._again, self.draft = None, self._new_draft()
                 try:
                     async with aclosing(self._attempt(ask)) as parts:
                         async for part in parts:
@@ -80,7 +80,9 @@ class Overseer:
                 except EngineError:
                     self.house.must_run()  # a stop ends the engine's replies: callers are told of the stop
                     raise
-                ask = self._again
+                ask, self._again = self._again, None
+                if ask is not None:
+                    self.draft = self._new_draft()
 
     async def _attempt(self, ask: Ask) -> AsyncGenerator[Cleared]:
         """Make the reply once."""
@@ -227,7 +229,7 @@ class Overseer:
             "override": self.case.allowed_by,
         }
         payload = {"text": text} if policy.log_texts else None
-        await self.house.log.append(
+        await self.house.keep(
             Entry(kind=kind, actor=self.house.actor, facts=facts, payload=payload, subject=self.case.principal.id)
         )
 

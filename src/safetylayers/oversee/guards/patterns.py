@@ -63,7 +63,7 @@ class PatternSettings(GuardSettings):
     fold: bool = False
     """Whether look-alikes and what cannot be seen are folded first. Patterns then meet "-" for every dash, and no
     accents that are characters of their own."""
-    seconds: float = Field(default=0.05, gt=0)
+    seconds: float = Field(default=0.1, gt=0)
     """So long one search may take."""
 
 

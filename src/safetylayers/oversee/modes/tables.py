@@ -10,12 +10,13 @@ from safetylayers.oversee.store.database import metadata
 mode = Table(
     "mode",
     metadata,
-    Column("id", Integer, CheckConstraint("id = 1"), primary_key=True, autoincrement=False),
+    Column("id", Integer, primary_key=True, autoincrement=False),
     Column("mode", String(16), nullable=False),
     Column("reason", Text, nullable=False),
     Column("by", String(200), nullable=False),
     Column("since", Moment, nullable=False),
     Column("epoch", Integer, nullable=False),
+    CheckConstraint("id = 1"),
 )
 
 replicas = Table(

@@ -6,10 +6,11 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 from safetylayers.errors import PolicyError
 from safetylayers.oversee.guards.base import Guard, Passage, Stage
-from safetylayers.oversee.guards.registry import close_guard, make_guard
+from safetylayers.oversee.guards.registry import close_guard, make_guard, open_guard
 from safetylayers.oversee.guards.runner import Failure, run_guard
 from safetylayers.oversee.policy.policy import Policy
 
@@ -35,6 +36,10 @@ class Enforced:
         """
         self.policy = policy
         self.guards = dict(guards)
+        self._reading: dict[Stage, list[str]] = {
+            stage: [name for name, rule in policy.guards.items() if stage in rule.reads]
+            for stage in get_args(Stage)
+        }
         for name, rule in policy.guards.items():
             if name not in guards:
                 raise PolicyError(f"guards.{name}: no such guard was made.")
@@ -46,7 +51,7 @@ class Enforced:
 
     def reading(self, stage: Stage) -> list[str]:
         """Return the names of the guards that read at this stage."""
-        return [name for name, rule in self.policy.guards.items() if stage in rule.reads]
+        return self._reading[stage]
 
     async def check(self, passages: Mapping[str, Passage]) -> list[Checked]:
         """Let guards read their passages, all at once."""
@@ -57,6 +62,11 @@ class Enforced:
         timeout = self.policy.guards[name].timeout_seconds
         answer = await run_guard(self.guards[name], passage, timeout=timeout)
         return Checked(name, answer, time.perf_counter() - begun)
+
+    async def open(self) -> None:
+        """Make the guards ready, models loaded. Raises what the first check would."""
+        for guard in self.guards.values():
+            await open_guard(guard)
 
     async def close(self) -> None:
         """Let go of what the guards hold."""

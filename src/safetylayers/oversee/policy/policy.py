@@ -139,7 +139,7 @@ class Policy(Record):
     blocked_text: str = "This reply was withheld by the operator's policy."
     """What callers read in place of a blocked reply."""
     log_texts: bool = True
-    """Whether prompts and replies go, encrypted, into the audit log; commitments to them always do."""
+    """Whether prompts and replies go, encrypted, into the audit log. Hashes of what left always do."""
     shadow: bool = False
     """Whether the whole policy is only tried: everything is logged and nothing is done."""
 

@@ -82,7 +82,7 @@ class PolicyShelf:
                 f"Another policy is in force already ({newest.policy.name!r}, number {newest.number}).",
                 mend="Leave --policy out, and propose the file: safetylayers policy propose FILE.",
             )
-        self._take(newest)
+        self._take(newest, enforce(newest.policy))
 
     def newest(self) -> Shelved:
         """Return the last policy. Raises PolicyError where there is none."""
@@ -145,8 +145,10 @@ class PolicyShelf:
         try:
             newest = await asyncio.to_thread(self._newer)
             if newest is not None:
-                await asyncio.to_thread(self._take, newest)
-        except SafetyLayersError as error:
+                made = await asyncio.to_thread(enforce, newest.policy)
+                await made.open()
+                self._take(newest, made)
+        except (SafetyLayersError, OSError) as error:
             if self.behind is None:
                 logger.error("the newest policy is not in force here: %s", error)
             self.behind = str(error)
@@ -156,8 +158,7 @@ class PolicyShelf:
             last = connection.execute(select(func.max(policies.c.number))).scalar() or 0
             return _newest(connection) if last != self._number else None
 
-    def _take(self, shelved: Shelved) -> None:
-        made = enforce(shelved.policy)
+    def _take(self, shelved: Shelved, made: Enforced) -> None:
         if self._current is not None:
             self._retired.append(self._current)  # requests that came under it still use its guards
         self._current, self._number, self.behind = made, shelved.number, None

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 from starlette.responses import Response
 
 from safetylayers.errors import AccessError
+from safetylayers.oversee.console.status import names_of
 from safetylayers.oversee.console.visit import Visit
 from safetylayers.oversee.gateway.errors import RequestError
 from safetylayers.oversee.identity.times import utc_now
 from safetylayers.oversee.review.held import DECISIONS, Held, Kind, State
+from safetylayers.report.text import visible
 
 if TYPE_CHECKING:
     from safetylayers.oversee.gateway.house import House
@@ -21,12 +23,12 @@ HOME = "/console/review"
 
 async def show(visit: Visit) -> Response:
     """Show what waits, without texts: who reads one is logged."""
-    return await visit.page("review.html.j2", {"title": "Review", **await _waiting(visit.house)})
+    return await visit.page("review.html.j2", {"title": "Review", **await asyncio.to_thread(_waiting, visit.house)})
 
 
 async def waiting(visit: Visit) -> Response:
     """Show the list alone."""
-    return await visit.part("review_list.html.j2", await _waiting(visit.house))
+    return await visit.part("review_list.html.j2", await asyncio.to_thread(_waiting, visit.house))
 
 
 async def read(visit: Visit) -> Response:
@@ -34,7 +36,14 @@ async def read(visit: Visit) -> Response:
     replies, name = visit.house.desk.replies, visit.request.path_params["held"]
     held = await asyncio.to_thread(_find, visit.house, name)
     texts = await asyncio.to_thread(replies.read, name, by=visit.principal)
-    values = {"title": "Review a reply", "held": held, "texts": texts, "now": utc_now(), "own": _is_own(visit, held)}
+    values = {
+        "title": "Review a reply",
+        "held": held,
+        "texts": texts,
+        "hidden": visible(texts.reply) != texts.reply,
+        "now": utc_now(),
+        "own": held.asked_by == visit.principal.person,
+    }
     return await visit.page("held.html.j2", values)
 
 
@@ -56,10 +65,14 @@ async def decide(visit: Visit) -> Response:
     return visit.go_to(HOME, "decided")
 
 
-async def _waiting(house: House) -> dict[str, object]:
-    held = await asyncio.to_thread(house.desk.replies.waiting, Kind.HELD)
-    samples = await asyncio.to_thread(house.desk.replies.waiting, Kind.SAMPLE)
-    return {"held": held, "samples": samples, "now": utc_now()}
+def _waiting(house: House) -> dict[str, object]:
+    replies = house.desk.replies
+    return {
+        "held": replies.waiting(Kind.HELD),
+        "samples": replies.waiting(Kind.SAMPLE),
+        "names": names_of(house),
+        "now": utc_now(),
+    }
 
 
 def _find(house: House, name: str) -> Held:
@@ -69,7 +82,3 @@ def _find(house: House, name: str) -> Held:
             if held.id == name:
                 return held
     raise RequestError("This reply does not wait any more.", status=404, code="not_found")
-
-
-def _is_own(visit: Visit, held: Held) -> bool:
-    return held.asked_by == visit.principal.person

@@ -1,4 +1,4 @@
-"""First tables."""
+"""first tables."""
 
 from __future__ import annotations
 
@@ -83,12 +83,13 @@ def upgrade() -> None:
     op.create_index(op.f("ix_log_payloads_time"), "log_payloads", ["time"], unique=False)
     op.create_table(
         "mode",
-        sa.Column("id", sa.Integer(), sa.CheckConstraint("id = 1"), autoincrement=False, nullable=False),
+        sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("mode", sa.String(length=16), nullable=False),
         sa.Column("reason", sa.Text(), nullable=False),
         sa.Column("by", sa.String(length=200), nullable=False),
         sa.Column("since", sa.DateTime(timezone=True), nullable=False),
         sa.Column("epoch", sa.Integer(), nullable=False),
+        sa.CheckConstraint("id = 1"),
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_table(
