@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import shutil
-import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,12 +11,12 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
+from oversee.console.browsing import CHROMIUM, FLAGS, Visit
 from oversee.gateway.conftest import Gateway
 from oversee.identity.house import PASSWORD, WEAK
 from oversee.servers import Upstream, running
-from safetylayers.errors import EngineError
 from safetylayers.oversee.console import add_console
-from safetylayers.oversee.engine.base import Canary, Engine
+from safetylayers.oversee.engine.base import Engine
 from safetylayers.oversee.engine.upstream import UpstreamEngine
 from safetylayers.oversee.gateway.app import create_app
 from safetylayers.oversee.gateway.house import House
@@ -30,7 +27,6 @@ from safetylayers.oversee.identity.people import People, Person
 from safetylayers.oversee.identity.principal import MACHINE, Principal
 from safetylayers.oversee.identity.sessions import Sessions
 from safetylayers.oversee.policy.policy import parse_policy
-from safetylayers.oversee.words import Ask, Piece, Reading, Token
 
 PLAIN = "version: 1\nname: plain\n"
 HOLDING = """
@@ -39,59 +35,6 @@ name: holding
 guards:
   secrets: {kind: patterns, action: hold, settings: {patterns: {code: 'K-[0-9]{4}'}}}
 """
-CHROMIUM = shutil.which("chromium")
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-
-
-class Scripted:
-    """An engine whose monitors see what the test says: the words of one text, each with a risk."""
-
-    models, watched_by, steers = ("mock",), "scripted heads", True
-
-    def __init__(self, words: Mapping[str, float | None], *, pause: float = 0.02, rounds: int = 1) -> None:
-        self.words, self.pause, self.rounds = words, pause, rounds
-        self.refused: list[str] = []
-        self._halted = threading.Event()
-
-    async def open(self) -> None:
-        """Nothing to do."""
-
-    async def close(self) -> None:
-        """Nothing to do."""
-
-    async def reply(self, ask: Ask) -> AsyncGenerator[Piece]:
-        self._halted.clear()
-        yield Piece(prompt_tokens=3)
-        for _ in range(self.rounds):
-            for word, risk in self.words.items():
-                await asyncio.sleep(self.pause)
-                if self._halted.is_set():
-                    raise EngineError("The reply was halted.")
-                if ask.id in self.refused:
-                    yield Piece(text="No.", tokens=(Token(text="No."),), finish="stop")
-                    return
-                open_ = risk is not None and risk >= 0
-                reading = Reading(scores={"harm": -1.0}, risk=risk, open=open_, strength=0.5 * open_)
-                yield Piece(text=word, tokens=(Token(text=word, reading=reading),))
-        yield Piece(finish="stop")
-
-    def refuse(self, ask_id: str) -> None:
-        self.refused.append(ask_id)
-
-    def halt(self) -> int:
-        self._halted.set()
-        return 1
-
-    async def canary(self) -> Canary:
-        return Canary(True, "as scripted")
 
 
 @dataclass
@@ -197,3 +140,19 @@ def browser() -> Iterator[Browser]:
         opened = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield opened
         opened.close()
+
+
+@pytest.fixture
+def troubles() -> Iterator[list[str]]:
+    """What scripts and the security policy complained about; nothing, at the end."""
+    found: list[str] = []
+    yield found
+    assert found == []
+
+
+@pytest.fixture
+def visit(browser: Browser, troubles: list[str]) -> Iterator[Visit]:
+    """Open the console as somebody, each in a browser of their own."""
+    visit = Visit(browser, troubles)
+    yield visit
+    visit.close()

@@ -5,7 +5,8 @@ from __future__ import annotations
 from html import unescape
 
 from oversee.console.asking import ask, until
-from oversee.console.conftest import HOLDING, Console, Scripted, Starter
+from oversee.console.conftest import HOLDING, Console, Starter
+from oversee.console.scripted import Scripted
 
 WORDS = {"All ": -7.0, "is ": -3.0, "<b>well</b> ": 0.5, "\u202eagain ": 3.0}
 
@@ -20,13 +21,13 @@ def test_scores_are_drawn_over_the_text_with_what_the_gate_did(start: Starter) -
     with start(engine=Scripted(WORDS, pause=0.05, rounds=20)) as gateway:
         audrey = gateway.logged_in("audrey", "auditor")
         asked = ask(gateway, "What <i>is</i> it?", stream=True)
-        until(lambda: "gate changed" in audrey.get("/console/live/replies").text)
+        until(lambda: "U+202E" in audrey.get("/console/live/replies").text)
         page = audrey.get("/console/live").text
         assert '<span class="s l0" title="risk -7.00 (harm -1.00)">All </span>' in page
-        assert "l4" in page
-        assert "steered" in page
+        assert 'title="risk +0.50 (harm -1.00); gate open at 0.50"' in page
         assert "&lt;b&gt;well&lt;/b&gt;" in page
-        assert "⟨U+202E⟩again" in page
+        assert "⟨U+202E⟩" in page
+        assert "\u202e" not in page
         assert "What &lt;i&gt;is&lt;/i&gt; it?" in page
         assert "monitor:reply: risk <strong>steer</strong>" in page
         assert "Stop this request" not in page

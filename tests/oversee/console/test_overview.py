@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+import time
+
 import pytest
 
 from oversee.console.conftest import Console
@@ -76,3 +79,24 @@ def test_a_form_leads_back_to_pages_of_the_console_alone(gateway: Console, back:
 def test_only_people_who_may_stop_see_the_button(gateway: Console) -> None:
     assert "Stop everything now" in gateway.logged_in("ada", "operator").get("/console/").text
     assert "Stop everything now" not in gateway.logged_in("audrey", "auditor").get("/console/").text
+
+
+def test_a_stop_does_not_wait_for_threads_that_all_wait(gateway: Console, monkeypatch: pytest.MonkeyPatch) -> None:
+    ada = gateway.logged_in("ada", "operator")
+    data = {"csrf": ada.token(), "reason": "a test"}
+    slow = threading.Event()
+    monkeypatch.setattr(gateway.house.site.people, "everybody", lambda: slow.wait(20) and [])
+    others = [threading.Thread(target=ada.get, args=("/console/status",)) for _ in range(40)]
+    for other in others:
+        other.start()
+    try:
+        with gateway.visitor() as second:
+            second.cookies = ada.cookies
+            begun = time.monotonic()
+            assert second.post("/console/mode/stop", data=data).status_code == 303
+            assert time.monotonic() - begun < 3
+        assert not slow.is_set()
+    finally:
+        slow.set()
+        for other in others:
+            other.join()

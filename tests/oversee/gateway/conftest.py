@@ -48,7 +48,7 @@ Starter = Callable[..., AbstractContextManager[Gateway]]
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Starter]:
+def start(tmp_path: Path) -> Starter:
     """Start gateways: with a policy, in front of a server that says what it is told."""
 
     @contextmanager
@@ -65,4 +65,4 @@ def start(tmp_path: Path) -> Iterator[Starter]:
                 yield Gateway(address, key, site, upstream)
         site.close()
 
-    yield begin
+    return begin

@@ -7,7 +7,6 @@ import json
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -15,7 +14,7 @@ import pytest
 
 from oversee.gateway.conftest import Gateway, Starter
 from safetylayers.oversee.guards import registry
-from safetylayers.oversee.guards.base import Finding, Guard, Passage, Verdict
+from safetylayers.oversee.guards.base import Finding, Passage, Verdict
 from safetylayers.oversee.guards.settings import GuardSettings
 from safetylayers.oversee.identity.principal import MACHINE
 from safetylayers.oversee.modes.change import set_mode
@@ -59,9 +58,8 @@ class OddGuard:
 
 
 @pytest.fixture(autouse=True)
-def odd_kind(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Guard]]:
+def _odd_kind(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(registry._BUILT_IN, "odd", (OddSettings, OddGuard))
-    yield OddGuard
 
 
 def policy(does: str, *, reads: str = "output", on_error: str = "block") -> str:

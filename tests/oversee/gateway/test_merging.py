@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator
 import pytest
 
 from safetylayers.errors import EngineError
-from safetylayers.oversee.gateway.merging import merged, unless, with_signs_of_life
+from safetylayers.oversee.gateway.merging import all_of, cancelled, merged, settled, with_signs_of_life
 from safetylayers.oversee.gateway.pump import gathered
 from safetylayers.oversee.words import Piece
 
@@ -46,10 +46,12 @@ def test_everything_that_a_slow_reader_missed_comes_at_once_and_in_order() -> No
 def test_what_the_engine_raises_comes_after_what_it_made(texts: list[str]) -> None:
     async def read() -> list[str]:
         found = []
-        with pytest.raises(EngineError):
+        try:
             async for batch in gathered(pieces(texts, fails=True)):
                 found += [piece.text for piece in batch]
-        return found
+        except EngineError:
+            return found
+        raise AssertionError("nothing was raised")
 
     assert asyncio.run(read()) == texts
 
@@ -115,26 +117,43 @@ def test_a_silent_generator_shows_signs_of_life_and_loses_nothing() -> None:
     assert closed == ["a"]
 
 
-def test_work_for_somebody_who_left_is_cancelled() -> None:
+def test_one_waits_for_work_until_somebody_leaves_or_something_else_is_so() -> None:
+    async def yes() -> bool:
+        return True
+
+    async def no() -> bool:
+        return False
+
+    async def wait(seconds: float, gone: bool, so: bool) -> tuple[bool, bool]:
+        work = asyncio.ensure_future(asyncio.sleep(seconds))
+        left = await settled(work, or_gone=yes if gone else no, or_when=lambda: so, every_seconds=0.01)
+        done = work.done()
+        await cancelled(work)
+        return left, done
+
+    assert asyncio.run(wait(0.05, gone=False, so=False)) == (False, True)
+    assert asyncio.run(wait(5, gone=True, so=False)) == (True, False)
+    assert asyncio.run(wait(5, gone=False, so=True)) == (False, False)
+
+
+def test_all_of_several_end_with_the_first_that_fails() -> None:
     ended: list[str] = []
 
-    async def work() -> str:
+    async def failing() -> int:
+        await asyncio.sleep(0.01)
+        raise EngineError("broke off")
+
+    async def patient() -> int:
         try:
             await asyncio.sleep(10)
         finally:
-            ended.append("work")
-        return "done"
+            ended.append("patient")
+        return 1
 
-    async def gone() -> bool:
-        return True
+    async def quick(number: int) -> int:
+        return number
 
-    async def here() -> bool:
-        return False
-
-    async def quick() -> str:
-        await asyncio.sleep(0.03)
-        return "done"
-
-    assert asyncio.run(unless(gone, work(), every_seconds=0.01)) is None
-    assert ended == ["work"]
-    assert asyncio.run(unless(here, quick(), every_seconds=0.01)) == "done"
+    with pytest.raises(EngineError):
+        asyncio.run(all_of([failing(), patient()]))
+    assert ended == ["patient"]
+    assert asyncio.run(all_of([quick(1), quick(2)])) == [1, 2]

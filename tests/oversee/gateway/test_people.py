@@ -17,7 +17,7 @@ from safetylayers.oversee.identity.proposals import Proposals
 from safetylayers.oversee.modes.change import set_mode
 from safetylayers.oversee.modes.mode import Mode
 from safetylayers.oversee.policy.policy import parse_policy
-from safetylayers.oversee.review.held import State
+from safetylayers.oversee.review.held import Kind, State
 from safetylayers.oversee.review.overrides import Overrides, Verdict
 from safetylayers.oversee.review.replies import HeldReplies
 
@@ -171,3 +171,47 @@ def test_moderation_says_what_guards_find(start: Starter) -> None:
         found = client.post("/v1/moderations", json={"input": ["K-1234", "nothing"]}).json()
         assert [result["flagged"] for result in found["results"]] == [True, False]
         assert found["results"][0]["categories"] == {"code": True}
+
+
+def test_whoever_waits_for_a_person_sees_signs_of_life(start: Starter, monkeypatch: pytest.MonkeyPatch) -> None:
+    from safetylayers.oversee.gateway import generation
+
+    monkeypatch.setattr(generation, "ALIVE_SECONDS", 0.1)
+    monkeypatch.setattr(generation, "LOOK_SECONDS", 0.05)
+    with start(HOLDING) as gateway:
+        gateway.upstream.text = "Your code is K-1234."
+        reviewer = somebody(gateway, "rita", "reviewer")
+        caller, found = in_background(gateway.chat)
+        held = first_waiting(gateway)
+        time.sleep(0.5)
+        desk(gateway).decide(held.id, State.EDITED, by=reviewer, reason="a test", text="Ask at the desk.")
+        caller.join(5)
+        assert found[0].text.startswith("  ")
+        assert found[0].json()["choices"][0]["message"]["content"] == "Ask at the desk."
+
+
+def test_a_stop_while_a_reply_waits_for_a_person_is_told(start: Starter, monkeypatch: pytest.MonkeyPatch) -> None:
+    from safetylayers.oversee.gateway import generation
+
+    monkeypatch.setattr(generation, "ALIVE_SECONDS", 0.1)
+    monkeypatch.setattr(generation, "LOOK_SECONDS", 0.05)
+    with start(HOLDING) as gateway:
+        gateway.upstream.text = "Your code is K-1234."
+        caller, found = in_background(gateway.chat)
+        first_waiting(gateway)
+        time.sleep(0.4)
+        set_mode(gateway.site.database, gateway.site.log, Mode.STOPPED, by=MACHINE, reason="a test")
+        caller.join(8)
+        assert found[0].json()["error"]["code"] == "stopped"
+        assert found[0].json()["choices"][0]["finish_reason"] == "content_filter"
+
+
+def test_a_share_of_the_replies_is_kept_for_people(start: Starter) -> None:
+    with start("{version: 1, name: sampling, review: {sample: 1.0}}") as gateway:
+        assert gateway.chat().status_code == 200
+        for _ in range(100):
+            if samples := desk(gateway).waiting(Kind.SAMPLE):
+                break
+            time.sleep(0.02)
+        reviewer = somebody(gateway, "rita", "reviewer")
+        assert desk(gateway).read(samples[0].id, by=reviewer).reply == gateway.upstream.text

@@ -39,6 +39,8 @@ class Endpoint:
     """Its name in the navigation, where it has a place there."""
     part: bool = False
     """Whether it is a part of a page that a script asks for; such a one is never redirected."""
+    urgent: bool = False
+    """Whether it must not wait until others are done with the store; see `Visit.run`."""
 
     @property
     def public(self) -> bool:

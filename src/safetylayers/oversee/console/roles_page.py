@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from safetylayers.oversee.console.endpoint import Needs, allows
+from safetylayers.oversee.console.table import ENDPOINTS
 from safetylayers.oversee.identity.roles import RIGHTS, Right, Role
 
 API: Mapping[tuple[str, str], Needs] = MappingProxyType(
@@ -35,8 +36,6 @@ their own proposal, reviews the reply to their own request, or overrides for it.
 
 def roles_page() -> str:
     """Return the page as Markdown."""
-    from safetylayers.oversee.console.table import ENDPOINTS
-
     console = [(f"{each.method} `{each.path}`", each.needs, each.says) for each in ENDPOINTS]
     api = [(f"{method} `{path}`", needs, "") for (method, path), needs in API.items()]
     return "\n".join(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
@@ -41,7 +40,7 @@ def served(endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
     """Return what answers requests to an endpoint."""
 
     async def serve(request: Request) -> Response:
-        visit = Visit(request.app.state.house, request.app.state.console, request)
+        visit = Visit(request.app.state.house, request.app.state.console, request, urgent=endpoint.urgent)
         try:
             response = await _answer(endpoint, visit)
         except SafetyLayersError as error:
@@ -78,4 +77,4 @@ async def _answer(endpoint: Endpoint, visit: Visit) -> Response:
 async def _identify(visit: Visit) -> None:
     """Set who it is. Raises AccessError."""
     visit.token = visit.request.cookies.get(SESSION, "")
-    visit.principal = await asyncio.to_thread(visit.house.site.sessions.authenticate, visit.token)
+    visit.principal = await visit.run(visit.house.site.sessions.authenticate, visit.token)

@@ -30,7 +30,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint("POST", "/console/logout", "a session", "log out", login.leave),
     Endpoint("GET", "/console/", "a session", "mode and replicas", overview.show, title="Overview"),
     Endpoint("GET", "/console/status", "a session", "the mode, kept up to date", overview.status, part=True),
-    Endpoint("POST", "/console/mode/stop", STOP, "stop everything", overview.stop),
+    Endpoint("POST", "/console/mode/stop", STOP, "stop everything", overview.stop, urgent=True),
     Endpoint("POST", "/console/mode/restrict", STOP, "restrict everything", overview.restrict),
     Endpoint("POST", "/console/mode/propose", PROPOSE_MODE, "propose a less safe mode", overview.propose),
     Endpoint("POST", "/console/mode/withdraw", PROPOSE_MODE, "withdraw one's own proposal", overview.withdraw),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from starlette.responses import Response
 
-from safetylayers.errors import AccessError, ModeError, PolicyError, SafetyLayersError, StoreError, UsageError
+from safetylayers.errors import ModeError, PolicyError, SafetyLayersError, UsageError
 from safetylayers.oversee.console.visit import Visit
 from safetylayers.oversee.gateway.errors import status_of
 from safetylayers.oversee.identity.throttle import LockedOutError
@@ -22,7 +22,7 @@ _TITLES = {
     403: "This is not allowed",
     404: "There is nothing here",
     409: "The mode does not allow this",
-    429: "Too many attempts",
+    429: "Wait a moment",
     503: "The gateway cannot do this now",
 }
 
@@ -43,7 +43,7 @@ async def show_error(visit: Visit, error: SafetyLayersError) -> Response:
     values = {"title": title_of(status), "error": error, "status": status}
     try:
         response = await visit.page("error.html.j2", values, status=status)
-    except (AccessError, StoreError):  # what every page shows cannot be read either
+    except SafetyLayersError:  # what every page shows cannot be read either
         visit.forget()
         response = await visit.page("error.html.j2", values, status=status)
     if isinstance(error, LockedOutError):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
@@ -20,6 +22,7 @@ from safetylayers.oversee.identity.principal import Principal
 if TYPE_CHECKING:
     from safetylayers.oversee.gateway.house import House
 
+Result = TypeVar("Result")
 OURS = re.compile(r"/console/[\w./-]*")
 DONE: Mapping[str, str] = {
     "stopped": "Stopped.",
@@ -45,14 +48,17 @@ class Console:
         self.navigation = [endpoint for endpoint in endpoints if endpoint.title]
         self.verifying = asyncio.Lock()
         """Held while the log is verified: that takes a processor for long."""
+        self.urgent = ThreadPoolExecutor(max_workers=4, thread_name_prefix="console-urgent")
+        """Threads that nothing but the stop uses."""
 
 
 class Visit:
     """One request."""
 
-    def __init__(self, house: House, console: Console, request: Request) -> None:
+    def __init__(self, house: House, console: Console, request: Request, *, urgent: bool = False) -> None:
         """Begin with nobody known."""
         self.house, self.console, self.request = house, console, request
+        self._executor = console.urgent if urgent else None
         self.token = ""
         self.form: Mapping[str, str] = {}
         self._principal: Principal | None = None
@@ -67,6 +73,14 @@ class Visit:
     @principal.setter
     def principal(self, principal: Principal) -> None:
         self._principal = principal
+
+    async def run(self, call: Callable[..., Result], *args: Any, **options: Any) -> Result:
+        """Return what a call that blocks gives; it runs in a thread.
+
+        The threads that all share may all be waiting, for a slow store or for passwords to be verified. What is urgent
+        has its own.
+        """
+        return await asyncio.get_running_loop().run_in_executor(self._executor, partial(call, *args, **options))
 
     def forget(self) -> None:
         """Go on as if nobody were logged in."""
@@ -87,7 +101,7 @@ class Visit:
         shown = dict(values)
         shown["shared"] = None
         if self._principal is not None:
-            shown["shared"] = await asyncio.to_thread(read_status, self.house, self._principal)
+            shown["shared"] = await self.run(read_status, self.house, self._principal)
         return await self._render(template, shown, status)
 
     async def part(self, template: str, values: Mapping[str, Any]) -> Response:
@@ -104,7 +118,7 @@ class Visit:
             "replica": self.house.replica,
             "navigation": [page for page in self.console.navigation if me and page.allows(me.roles)],
         }
-        html = await asyncio.to_thread(environment().get_template(template).render, {**around, **values})
+        html = await self.run(environment().get_template(template).render, {**around, **values})
         # Lone surrogates are shown by their code; where a text has to stay as it is, they cannot be sent.
         return HTMLResponse(html.encode("utf-8", "replace"), status)
 

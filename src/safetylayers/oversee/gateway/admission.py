@@ -104,6 +104,4 @@ async def _log(house: House, case: Case, action: Action) -> None:
     }
     texts = [{"role": message.role, "content": message.content} for message in case.messages]
     payload = {"messages": texts} if policy.log_texts else None
-    await house.keep(
-        Entry(kind="request", actor=house.actor, facts=facts, payload=payload, subject=case.principal.id)
-    )
+    await house.keep(Entry(kind="request", actor=house.actor, facts=facts, payload=payload, subject=case.principal.id))

@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from safetylayers.errors import SafetyLayersError
 from safetylayers.oversee.gateway import tracing
@@ -21,7 +22,7 @@ from safetylayers.oversee.gateway.admission import admit
 from safetylayers.oversee.gateway.answers import Oversight, Usage
 from safetylayers.oversee.gateway.case import Case
 from safetylayers.oversee.gateway.errors import body_of
-from safetylayers.oversee.gateway.merging import merged, unless, with_signs_of_life
+from safetylayers.oversee.gateway.merging import all_of, cancelled, merged, settled, with_signs_of_life
 from safetylayers.oversee.gateway.reply import Cleared, Ending, Overseer
 from safetylayers.oversee.policy.actions import Action, strictest
 from safetylayers.oversee.policy.decision import Ruling
@@ -93,27 +94,57 @@ class Serving:
         Raises:
             SafetyLayersError: nothing was sent yet, and nothing will be.
         """
-        streaming = False
+        going_on = False
         try:
-            admitted = await admit(self.house, self.case)
-            if admitted:
+            if await admit(self.house, self.case):
                 self.overseers = [Overseer(self.house, self.case, ask) for ask in self.case.asks]
-            if self.case.stream:
-                streaming = True
-                events = with_signs_of_life(self._events(), b": still here\n\n", every_seconds=ALIVE_SECONDS)
-                return StreamingResponse(
-                    _then(events, lambda: self._end(release)),
-                    media_type="text/event-stream",
-                    headers=SSE | self._headers(),
-                )
-            body = await unless(request.is_disconnected, self._whole(), every_seconds=LOOK_SECONDS)
-            return Response(body or b"", media_type="application/json", headers=self._headers())
+            response = self._stream(release) if self.case.stream else await self._whole_or_waiting(request, release)
+            going_on = isinstance(response, Going)
+            return response
         except BaseException as error:
             self.failed = type(error).__name__
             raise
         finally:
-            if not streaming:
+            if not going_on:
                 self._end(release)
+
+    def _stream(self, release: Callable[[], None]) -> Response:
+        events = with_signs_of_life(self._events(), b": still here\n\n", every_seconds=ALIVE_SECONDS)
+        return Going(events, lambda: self._end(release), media_type="text/event-stream", headers=SSE | self._headers())
+
+    async def _whole_or_waiting(self, request: Request, release: Callable[[], None]) -> Response:
+        """Return the whole answer; while it waits for a person, a response that shows signs of life until it comes."""
+        work = asyncio.ensure_future(self._whole())
+        going_on = False
+        try:
+            gone = await settled(work, or_gone=request.is_disconnected, or_when=self._waits, every_seconds=LOOK_SECONDS)
+            if work.done():
+                return Response(work.result(), media_type="application/json", headers=self._headers())
+            if gone:
+                return Response(status_code=499)
+            going_on = True
+            body = with_signs_of_life(self._late(work), b" ", every_seconds=ALIVE_SECONDS)
+            headers = {"x-accel-buffering": "no"} | self._headers()
+            return Going(body, lambda: self._end(release), media_type="application/json", headers=headers)
+        finally:
+            if not going_on:
+                await cancelled(work)
+
+    def _waits(self) -> bool:
+        """Return whether a person has had a while to decide and has not."""
+        return any(overseer.held_for > ALIVE_SECONDS for overseer in self.overseers)
+
+    async def _late(self, work: asyncio.Future[bytes]) -> AsyncGenerator[bytes]:
+        """Yield an answer whose status was sent before it was known. What goes wrong now goes into the body."""
+        try:
+            yield await work
+        except SafetyLayersError as error:
+            self.failed = type(error).__name__
+            replies = [self._blocked() for _ in self.case.asks]
+            answer = self.shape.whole(self.case, replies, self.usage, self._oversight())
+            yield json.dumps(answer.model_dump(mode="json") | body_of(error)).encode()
+        finally:
+            await cancelled(work)
 
     def _headers(self) -> dict[str, str]:
         return {"x-request-id": self.case.id}
@@ -130,7 +161,7 @@ class Serving:
     async def _whole(self) -> bytes:
         """Return the whole answer."""
         if self.overseers:
-            replies = await asyncio.gather(*[_collected(overseer) for overseer in self.overseers])
+            replies = await all_of([_collected(overseer) for overseer in self.overseers])
         else:
             replies = [self._blocked() for _ in self.case.asks]
         self._count(replies)
@@ -208,14 +239,23 @@ async def _collected(overseer: Overseer) -> Whole:
     return reply
 
 
-async def _then(events: AsyncGenerator[bytes], end: Callable[[], None]) -> AsyncGenerator[bytes]:
-    """Yield events and call `end` when they end, however that comes about."""
-    try:
-        async with aclosing(events):
-            async for event in events:
-                yield event
-    finally:
-        end()
+class Going(StreamingResponse):
+    """A response that goes on after its handler has returned, and tells when it has ended, however that comes about."""
+
+    def __init__(
+        self, body: AsyncGenerator[bytes], end: Callable[[], None], *, media_type: str, headers: Mapping[str, str]
+    ) -> None:
+        """Send a body; call `end` after it."""
+        super().__init__(body, media_type=media_type, headers=headers)
+        self._body, self._end = body, end
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send, and end."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            await self._body.aclose()
+            self._end()
 
 
 def _event(answer: BaseModel) -> bytes:

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
+from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from opentelemetry.trace import Tracer
@@ -36,9 +37,10 @@ if TYPE_CHECKING:
     from safetylayers.oversee.modes.keeper import ModeKeeper
     from safetylayers.oversee.policy.policy import Policy
     from safetylayers.oversee.policy.shelf import PolicyShelf
-    from safetylayers.oversee.review.held import Outcome
+    from safetylayers.oversee.review.held import Held, Outcome
     from safetylayers.oversee.review.overrides import Override, Overrides
     from safetylayers.oversee.review.queue import ReviewDesk
+    from safetylayers.oversee.words import Ask
 
 logger = logging.getLogger(__name__)
 STORE_SECONDS = 6.0
@@ -66,6 +68,7 @@ class House:
     active: int = 0
     """Requests being served."""
     _waiting: set[asyncio.Timeout] = field(default_factory=set)
+    _sampling: set[asyncio.Task[Held]] = field(default_factory=set)
 
     @property
     def log(self) -> AuditLog:
@@ -178,6 +181,30 @@ class House:
         with self.metrics.waiting.track_inprogress():
             return await self.desk.wait(held)
 
+    def sample(self, case: Case, ask: Ask, draft: Draft) -> None:
+        """Keep a share of the replies that have left, for people to look at afterwards. No caller waits for it."""
+        share = case.enforced.policy.review.sample
+        if _fraction(ask.id) >= share:
+            return
+        texts = Texts(prompt=case.text, reply=draft.redacted(0, len(draft.text)))
+        task = asyncio.create_task(
+            asyncio.to_thread(
+                self.desk.replies.sample,
+                texts,
+                request=case.id,
+                conversation=case.conversation,
+                asker=case.principal,
+                findings=draft.decision.facts(),
+            )
+        )
+        self._sampling.add(task)
+        task.add_done_callback(self._sampled)
+
+    def _sampled(self, task: asyncio.Task[Held]) -> None:
+        self._sampling.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            logger.error("a sample could not be kept (%s)", type(task.exception()).__name__)
+
     def standing_rulings(self, policy: Policy) -> list[Ruling]:
         """Return what holds for every request now: restricted mode, or monitors that do not answer."""
         rulings = []
@@ -209,3 +236,8 @@ class House:
         if not alive and self.monitors_dead is None:
             logger.error("the monitors inside the model do not answer as they should: %s", detail)
         self.monitors_dead = None if alive else detail
+
+
+def _fraction(name: str) -> float:
+    """Return a number from 0 up to 1 that a name always has and nobody can choose."""
+    return int.from_bytes(sha256(name.encode()).digest()[:8], "big") / 2**64

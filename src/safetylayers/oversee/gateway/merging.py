@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import aclosing
 from typing import Any, TypeVar
 
@@ -65,19 +65,31 @@ async def with_signs_of_life(items: AsyncGenerator[Item], sign: Item, *, every_s
             yield item
 
 
-async def unless(
-    gone: Callable[[], Awaitable[bool]], work: Awaitable[Result], *, every_seconds: float
-) -> Result | None:
-    """Return what `work` gives, or None once the one who waits for it is gone; then the work is cancelled."""
-    working = asyncio.ensure_future(work)
+async def settled(
+    work: asyncio.Future[Any],
+    *,
+    or_gone: Callable[[], Awaitable[bool]],
+    or_when: Callable[[], bool],
+    every_seconds: float,
+) -> bool:
+    """Wait until work is done, whoever waits for it is gone, or something else is so; return whether they are gone."""
+    while not work.done():
+        await asyncio.wait((work,), timeout=every_seconds)
+        if not work.done():
+            if await or_gone():
+                return True
+            if or_when():
+                return False
+    return False
+
+
+async def all_of(works: Sequence[Coroutine[Any, Any, Result]]) -> list[Result]:
+    """Return what several give; the first that raises ends them all."""
+    tasks = [asyncio.ensure_future(work) for work in works]
     try:
-        while not working.done():
-            await asyncio.wait((working,), timeout=every_seconds)
-            if not working.done() and await gone():
-                return None
-        return working.result()
+        return list(await asyncio.gather(*tasks))
     finally:
-        await cancelled(working)
+        await cancelled(*tasks)
 
 
 async def cancelled(*tasks: asyncio.Future[Any]) -> None:

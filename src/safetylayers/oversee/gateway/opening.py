@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from safetylayers.oversee.audit.entry import Entry
 from safetylayers.oversee.gateway import tracing
 from safetylayers.oversee.gateway.house import House
+from safetylayers.oversee.gateway.housekeeping import keep_house
 from safetylayers.oversee.gateway.site import Site
 from safetylayers.oversee.identity.principal import MACHINE
 from safetylayers.oversee.modes.change import begin
@@ -71,7 +72,7 @@ async def open_house(
         await house.keep(_entry(house, "replica-started"))
         stack.push_async_callback(_farewell, house)
         await house.ask_canary()
-        for work in (house.watch_monitors(), house.shelf.follow()):
+        for work in (house.watch_monitors(), house.shelf.follow(), keep_house(house)):
             stack.push_async_callback(_ended, asyncio.create_task(work))
         yield house
 

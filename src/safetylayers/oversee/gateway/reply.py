@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, replace
@@ -55,6 +56,12 @@ class Overseer:
         self._attempt_no = 0
         self._again: Ask | None = None
         self._sent = False
+        self._held_since: float | None = None
+
+    @property
+    def held_for(self) -> float:
+        """How many seconds the reply has waited for a person; 0 where it does not."""
+        return 0.0 if self._held_since is None else time.monotonic() - self._held_since
 
     def _new_draft(self) -> Draft:
         return Draft(self.case.enforced, self.case.messages, steers=self.house.engine.steers)
@@ -110,6 +117,8 @@ class Overseer:
                         yield part
         if action is Action.HOLD:
             yield await self._review()
+        else:
+            self.house.sample(self.case, self.ask, draft)
 
     def _pieces(self, ask: Ask) -> AsyncGenerator[list[Piece]]:
         """Return what the engine makes. Only a stream is checked before its end, while the engine goes on."""
@@ -196,7 +205,9 @@ class Overseer:
         """Let a person decide, and do what they say."""
         draft = self.draft
         remainder = draft.redacted(draft.released, len(draft.text))
+        self._held_since = time.monotonic()
         verdict = await self.house.review(self.case, draft, remainder)
+        self._held_since = None
         if verdict.text is None:
             return await self._withhold(review=verdict.id)
         return await self._send(verdict.text, len(draft.text), draft.finish, review=verdict.id)

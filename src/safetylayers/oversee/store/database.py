@@ -22,6 +22,9 @@ from safetylayers.errors import StoreError
 metadata = MetaData()
 """All rooms' tables; each room defines its own in its `tables.py`."""
 
+IDLE_S = 1.0
+"""How long PostgreSQL waits for the next statement of a transaction. A replica that is cut off in the middle of one
+holds the log's lock, and with it everybody else's stop, for no longer than this."""
 WAIT_S = 5.0
 """How long a statement may wait for another writer, or a connection for its server."""
 
@@ -162,16 +165,31 @@ def _make_folder(folder: Path) -> None:
 
 
 def _postgresql(url: URL) -> Engine:
-    options = f"-c statement_timeout={int(WAIT_S * 1000)} -c lock_timeout={int(WAIT_S * 1000)}"
-    return create_engine(
+    settings = {
+        "statement_timeout": WAIT_S,
+        "lock_timeout": WAIT_S,
+        "idle_in_transaction_session_timeout": IDLE_S,
+    }
+    options = [f"{name}={int(1000 * seconds)}" for name, seconds in settings.items()]
+    # The server, too, notices soon that a client is gone, and lets go of its locks.
+    options += ["tcp_keepalives_idle=1", "tcp_keepalives_interval=1", "tcp_keepalives_count=2"]
+    engine = create_engine(
         url,
         hide_parameters=True,
         pool_size=8,
         max_overflow=8,
         pool_timeout=WAIT_S,
         pool_pre_ping=True,
-        connect_args={"connect_timeout": int(WAIT_S), "options": options, "tcp_user_timeout": int(WAIT_S * 1000)},
+        connect_args={
+            "connect_timeout": int(WAIT_S),
+            "options": " ".join(f"-c {option}" for option in options),
+            "tcp_user_timeout": int(WAIT_S * 1000),
+        },
     )
+    # Many rows go as one statement. psycopg's own way is a pipeline, in which none of the server's time-outs counts
+    # between two statements: a replica that is cut off there would hold its locks for ever.
+    engine.dialect.use_insertmanyvalues_wo_returning = True
+    return engine
 
 
 def ping(database: Database) -> None:

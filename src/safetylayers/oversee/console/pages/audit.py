@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
@@ -36,14 +35,14 @@ async def check(visit: Visit) -> Response:
     if visit.console.verifying.locked():
         raise BusyError("The log is being verified already.", mend="Wait until that is done.")
     async with visit.console.verifying:
-        found = await asyncio.to_thread(_verify, visit.house)
+        found = await visit.run(_verify, visit.house)
     return await _page(visit, found)
 
 
 async def entry(visit: Visit) -> Response:
     """Show one entry with its text. That somebody reads it is logged first."""
     index = visit.request.path_params["index"]
-    found = await asyncio.to_thread(_entry, visit.house, index)
+    found = await visit.run(_entry, visit.house, index)
     if found.payload is not None:
         await _note(visit, index)
     values = {
@@ -58,12 +57,12 @@ async def entry(visit: Visit) -> Response:
 async def proof(visit: Visit) -> Response:
     """Send an entry's proof; with its text, where the address asks for it."""
     site, index = visit.house.site, visit.request.path_params["index"]
-    await asyncio.to_thread(_entry, visit.house, index)
+    await visit.run(_entry, visit.house, index)
     with_text = visit.query("text") == "1"
     if with_text:
         await _note(visit, index)
     vault = site.secrets.vault if with_text else None
-    made = await asyncio.to_thread(prove, site.database, index, site.log.verifier, vault=vault)
+    made = await visit.run(prove, site.database, index, site.log.verifier, vault=vault)
     headers = {"content-disposition": f'attachment; filename="entry-{index}.proof.json"'}
     return Response(made.model_dump_json(indent=2), media_type="application/json", headers=headers)
 
@@ -71,7 +70,7 @@ async def proof(visit: Visit) -> Response:
 async def _page(visit: Visit, verification: Verification | None) -> Response:
     house, typed = visit.house, {name: visit.query(name) for name in FIELDS}
     before = visit.query("before")
-    names = {person.name: person.id for person in await asyncio.to_thread(house.site.people.everybody)}
+    names = {person.name: person.id for person in await visit.run(house.site.people.everybody)}
     query = Query(
         kind=typed["kind"],
         id=typed["id"],
@@ -80,7 +79,7 @@ async def _page(visit: Visit, verification: Verification | None) -> Response:
         until=parse_moment(typed["until"]),
         before=min(int(before), LARGEST) if before.isascii() and before.isdigit() else None,
     )
-    found = await asyncio.to_thread(search, house.site.database, query)
+    found = await visit.run(search, house.site.database, query)
     values = {
         "title": "Audit",
         "typed": typed,

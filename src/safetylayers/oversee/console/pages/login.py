@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 
 from starlette.responses import Response
@@ -25,9 +24,7 @@ async def enter(visit: Visit) -> Response:
     sessions.check_csrf(request.cookies.get(LOGIN, ""), visit.field("csrf"))
     address = request.client.host if request.client else "unknown"
     try:
-        login = await asyncio.to_thread(
-            sessions.log_in, visit.field("name"), visit.form.get("password", ""), address=address
-        )
+        login = await visit.run(sessions.log_in, visit.field("name"), visit.form.get("password", ""), address=address)
     except AccessError as error:
         return await _form(visit, error)
     response = visit.go_to(_wanted(visit))
@@ -38,7 +35,7 @@ async def enter(visit: Visit) -> Response:
 
 async def leave(visit: Visit) -> Response:
     """End the session."""
-    await asyncio.to_thread(visit.house.site.sessions.log_out, visit.token)
+    await visit.run(visit.house.site.sessions.log_out, visit.token)
     response = visit.go_to("/console/login")
     drop_cookie(response, visit.request, SESSION)
     return response

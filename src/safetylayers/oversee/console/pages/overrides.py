@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from datetime import timedelta
 
@@ -27,8 +26,8 @@ async def show(visit: Visit) -> Response:
     house = visit.house
     values = {
         "title": "Overrides",
-        "active": await asyncio.to_thread(house.overrides.active),
-        "people": await asyncio.to_thread(house.site.people.everybody),
+        "active": await visit.run(house.overrides.active),
+        "people": await visit.run(house.site.people.everybody),
         "lives": list(LIVES),
         "chosen": {name: visit.query(name) for name in ("place", "id", "asked_by")},
     }
@@ -41,7 +40,7 @@ async def add(visit: Visit) -> Response:
     if place not in ("request", "conversation") or life is None or visit.field("verdict") not in set(Verdict):
         raise UsageError("The override is incomplete.", mend="Choose what it is for, what holds, and for how long.")
     id_ = visit.field("id").strip()
-    await asyncio.to_thread(
+    await visit.run(
         visit.house.overrides.add,
         Verdict(visit.field("verdict")),
         request=id_ if id_ and place == "request" else None,
@@ -56,5 +55,5 @@ async def add(visit: Visit) -> Response:
 
 async def lift(visit: Visit) -> Response:
     """End an override before its time."""
-    await asyncio.to_thread(visit.house.overrides.lift, visit.field("override"), by=visit.principal)
+    await visit.run(visit.house.overrides.lift, visit.field("override"), by=visit.principal)
     return visit.go_to(HOME, "override-lifted")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -27,7 +26,7 @@ async def show(visit: Visit) -> Response:
     house = visit.house
     values = {
         "title": "Overview",
-        "last_stop": await asyncio.to_thread(_last_stop, house),
+        "last_stop": await visit.run(_last_stop, house),
         "engine": house.engine,
         "policy": house.shelf.current.policy,
         "number": house.shelf.number,
@@ -38,7 +37,7 @@ async def show(visit: Visit) -> Response:
 
 async def status(visit: Visit) -> Response:
     """Show the mode as every page does."""
-    shared = await asyncio.to_thread(read_status, visit.house, visit.principal)
+    shared = await visit.run(read_status, visit.house, visit.principal)
     back = visit.query("back")
     return await visit.part("status.html.j2", {"shared": shared, "path": back})
 
@@ -46,14 +45,14 @@ async def status(visit: Visit) -> Response:
 async def stop(visit: Visit) -> Response:
     """Stop everything, and return once every replica is known to be stopped."""
     site = visit.house.site
-    await asyncio.to_thread(stop_everything, site.database, site.log, by=visit.principal, reason=visit.field("reason"))
+    await visit.run(stop_everything, site.database, site.log, by=visit.principal, reason=visit.field("reason"))
     return visit.go_to(HOME, "stopped")
 
 
 async def restrict(visit: Visit) -> Response:
     """Go to restricted mode."""
     site = visit.house.site
-    await asyncio.to_thread(
+    await visit.run(
         set_mode, site.database, site.log, Mode.RESTRICTED, by=visit.principal, reason=visit.field("reason")
     )
     visit.house.keeper.wake()
@@ -67,22 +66,20 @@ async def propose(visit: Visit) -> Response:
         mode = Mode(visit.field("mode"))
     except ValueError as error:
         raise UsageError("There is no such mode.", mend=f"Modes are {', '.join(Mode)}.") from error
-    await asyncio.to_thread(
-        propose_mode, site.proposals, site.database, mode, by=visit.principal, reason=visit.field("reason")
-    )
+    await visit.run(propose_mode, site.proposals, site.database, mode, by=visit.principal, reason=visit.field("reason"))
     return visit.go_back("proposed")
 
 
 async def withdraw(visit: Visit) -> Response:
     """Take back one's own proposal."""
-    await asyncio.to_thread(visit.house.site.proposals.withdraw, visit.field("proposal"), by=visit.principal)
+    await visit.run(visit.house.site.proposals.withdraw, visit.field("proposal"), by=visit.principal)
     return visit.go_back("withdrawn")
 
 
 async def approve(visit: Visit) -> Response:
     """Approve another person's proposal; its mode is in force from then on."""
     site = visit.house.site
-    await asyncio.to_thread(approve_mode, site.proposals, site.log, visit.field("proposal"), by=visit.principal)
+    await visit.run(approve_mode, site.proposals, site.log, visit.field("proposal"), by=visit.principal)
     visit.house.keeper.wake()
     return visit.go_back("approved")
 
@@ -90,7 +87,7 @@ async def approve(visit: Visit) -> Response:
 async def reject(visit: Visit) -> Response:
     """Turn a proposal down."""
     reject = visit.house.site.proposals.reject
-    await asyncio.to_thread(reject, visit.field("proposal"), by=visit.principal, remark=visit.field("remark"))
+    await visit.run(reject, visit.field("proposal"), by=visit.principal, remark=visit.field("remark"))
     return visit.go_back("rejected")
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from sqlalchemy import Connection
 from starlette.responses import Response
 
@@ -27,9 +25,7 @@ async def propose(visit: Visit) -> Response:
     site = visit.house.site
     try:
         policy = parse_policy(visit.field("policy"))
-        await asyncio.to_thread(
-            site.shelf.propose, site.proposals, policy, reason=visit.field("reason"), by=visit.principal
-        )
+        await visit.run(site.shelf.propose, site.proposals, policy, reason=visit.field("reason"), by=visit.principal)
     except SafetyLayersError as error:
         return await _page(visit, error)
     return visit.go_to(HOME, "proposed")
@@ -37,7 +33,7 @@ async def propose(visit: Visit) -> Response:
 
 async def withdraw(visit: Visit) -> Response:
     """Take back one's own proposal."""
-    await asyncio.to_thread(visit.house.site.proposals.withdraw, visit.field("proposal"), by=visit.principal)
+    await visit.run(visit.house.site.proposals.withdraw, visit.field("proposal"), by=visit.principal)
     return visit.go_to(HOME, "withdrawn")
 
 
@@ -50,7 +46,7 @@ async def approve(visit: Visit) -> Response:
             raise PolicyError("The proposal is not about the policy.", mend="Approve it where it belongs.")
         site.shelf.apply(connection, proposal)
 
-    await asyncio.to_thread(site.proposals.approve, visit.field("proposal"), apply, by=visit.principal)
+    await visit.run(site.proposals.approve, visit.field("proposal"), apply, by=visit.principal)
     await site.shelf.look()
     return visit.go_to(HOME, "approved")
 
@@ -58,13 +54,13 @@ async def approve(visit: Visit) -> Response:
 async def reject(visit: Visit) -> Response:
     """Turn a proposal down."""
     reject = visit.house.site.proposals.reject
-    await asyncio.to_thread(reject, visit.field("proposal"), by=visit.principal, remark=visit.field("remark"))
+    await visit.run(reject, visit.field("proposal"), by=visit.principal, remark=visit.field("remark"))
     return visit.go_to(HOME, "rejected")
 
 
 async def _page(visit: Visit, error: SafetyLayersError | None) -> Response:
     house = visit.house
-    newest = await asyncio.to_thread(house.shelf.newest)
+    newest = await visit.run(house.shelf.newest)
     text = newest.policy.as_yaml()
     values = {
         "title": "Policy",
@@ -73,6 +69,6 @@ async def _page(visit: Visit, error: SafetyLayersError | None) -> Response:
         "text": text,
         "typed": visit.form.get("policy", text),
         "reason": visit.form.get("reason", ""),
-        "proposals": await asyncio.to_thread(open_proposals, house, Kind.POLICY),
+        "proposals": await visit.run(open_proposals, house, Kind.POLICY),
     }
     return await visit.page("policy.html.j2", values, status=console_status(error) if error else 200)

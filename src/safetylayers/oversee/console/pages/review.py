@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 from starlette.responses import Response
@@ -23,19 +22,19 @@ HOME = "/console/review"
 
 async def show(visit: Visit) -> Response:
     """Show what waits, without texts: who reads one is logged."""
-    return await visit.page("review.html.j2", {"title": "Review", **await asyncio.to_thread(_waiting, visit.house)})
+    return await visit.page("review.html.j2", {"title": "Review", **await visit.run(_waiting, visit.house)})
 
 
 async def waiting(visit: Visit) -> Response:
     """Show the list alone."""
-    return await visit.part("review_list.html.j2", await asyncio.to_thread(_waiting, visit.house))
+    return await visit.part("review_list.html.j2", await visit.run(_waiting, visit.house))
 
 
 async def read(visit: Visit) -> Response:
     """Show one reply with its texts."""
     replies, name = visit.house.desk.replies, visit.request.path_params["held"]
-    held = await asyncio.to_thread(_find, visit.house, name)
-    texts = await asyncio.to_thread(replies.read, name, by=visit.principal)
+    held = await visit.run(_find, visit.house, name)
+    texts = await visit.run(replies.read, name, by=visit.principal)
     values = {
         "title": "Review a reply",
         "held": held,

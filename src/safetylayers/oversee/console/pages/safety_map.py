@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from markupsafe import Markup
 from starlette.responses import Response
 
@@ -19,7 +17,7 @@ async def show(visit: Visit) -> Response:
         from safetylayers.report import render_page
 
         # A report is a page of its own, with its style in it. Its middle has no style and no script, only classes.
-        html = await asyncio.to_thread(render_page, map_page(found))
+        html = await visit.run(render_page, map_page(found))
         drawing = Markup(html.partition("<main>")[2].partition("</main>")[0])  # noqa: S704 a template's own output
     verdict = found.verdict if found is not None else ""
     return await visit.page("map.html.j2", {"title": "Safety map", "drawing": drawing, "verdict": verdict})

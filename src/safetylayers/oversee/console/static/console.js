@@ -20,6 +20,7 @@
   const inUse = (part) => {
     const field = document.activeElement;
     if (part.contains(field) && field.matches("input, textarea, select, button")) return true;
+    if ([...part.querySelectorAll("input")].some((typed) => typed.value !== typed.defaultValue)) return true;
     const chosen = getSelection();
     return Boolean(chosen) && !chosen.isCollapsed && part.contains(chosen.anchorNode);
   };
@@ -29,28 +30,38 @@
     const focused = part.contains(document.activeElement) ? pathTo(part, document.activeElement) : null;
     part.innerHTML = html; // escaped by the server's templates, like the page itself
     for (const id of open) document.getElementById(id)?.setAttribute("open", "");
-    if (focused) followPath(focused)?.focus({ preventScroll: true });
+    if (focused) refocus(followPath(focused));
+    tell(part.querySelector(".scored [title]:hover"));
     countDown();
     headline();
   };
 
-  // Where an element is: the nearest ancestor with an id, and its place among the children there.
+  // Where an element is: the nearest one with an id, and its place among the children there; -1 for that one itself.
   const pathTo = (part, element) => {
     const owner = element.closest("[id]");
-    if (!owner || !part.contains(owner)) return null;
-    return { id: owner.id, place: [...owner.children].indexOf(element), tag: element.tagName };
+    return part.contains(owner) ? { id: owner.id, place: [...owner.children].indexOf(element) } : null;
   };
-  const followPath = ({ id, place, tag }) => {
+  const followPath = ({ id, place }) => {
     const owner = document.getElementById(id);
-    if (!owner || place < 0) return tag === "SUMMARY" ? owner?.querySelector("summary") : owner;
-    return owner.children[place] ?? owner;
+    return owner?.children[place] ?? owner;
+  };
+
+  const refocus = (element) => {
+    if (!element) return;
+    if (element.matches(".scored [title]")) element.tabIndex = -1;
+    element.focus({ preventScroll: true });
+    tell(element);
   };
 
   const refresh = async (part) => {
+    part.classList.toggle("paused", inUse(part));
     if (document.hidden || inUse(part)) return;
     try {
       const answer = await fetch(part.dataset.live, { redirect: "error", signal: AbortSignal.timeout(PATIENCE_MS) });
-      if (answer.status === 401) return location.reload();
+      if (answer.status === 401) {
+        location.assign(`/console/login?next=${encodeURIComponent(location.pathname)}`);
+        return;
+      }
       if (!answer.ok) throw new Error(String(answer.status));
       const html = await answer.text();
       heard = Date.now();
@@ -89,8 +100,9 @@
   };
 
   const countDown = () => {
-    for (const shown of document.querySelectorAll("[data-deadline]")) {
-      const seconds = Math.max(0, Math.round((Date.parse(shown.dataset.deadline) - Date.now()) / 1000));
+    for (const shown of document.querySelectorAll("[data-left]")) {
+      shown.ends ??= Date.now() + Number(shown.dataset.left) * 1000; // by this machine's clock, whatever it shows
+      const seconds = Math.max(0, Math.round((shown.ends - Date.now()) / 1000));
       shown.textContent = `${seconds} s`;
       shown.classList.toggle("urgent", seconds <= 20);
     }
@@ -99,7 +111,7 @@
   // ---- scores, by pointer and by keyboard -----------------------------------------------------------------------
 
   const tell = (token) => {
-    const reading = token.closest(".scored")?.parentElement.querySelector(".reading");
+    const reading = token?.closest(".scored")?.parentElement.querySelector(".reading");
     if (reading && token.title) reading.textContent = `${token.textContent.trim() || "(space)"}: ${token.title}`;
   };
 
@@ -112,9 +124,7 @@
     const next = tokens[here < 0 ? (by > 0 ? 0 : tokens.length - 1) : Math.min(Math.max(here + by, 0), tokens.length - 1)];
     if (!next) return;
     event.preventDefault();
-    next.tabIndex = -1;
-    next.focus();
-    tell(next);
+    refocus(next);
   };
 
   addEventListener("keydown", step);
