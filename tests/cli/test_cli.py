@@ -15,7 +15,7 @@ from safetylayers.errors import MapError, UsageError
 from safetylayers.models import ChatModel
 from safetylayers.prompts import builtin
 
-COMMANDS = ("demo", "locate", "finetune", "attach", "evaluate")
+COMMANDS = ("demo", "locate", "finetune", "attach", "evaluate", "serve", "stop")
 runner = CliRunner()
 
 

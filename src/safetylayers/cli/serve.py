@@ -130,21 +130,22 @@ def _engine(
 def _say(site: Site, engine: Engine, upstream: str | None) -> None:
     """Say what the operator has to know before the first request."""
     if upstream is not None:
-        console.print(
-            f"In front of {upstream}: nothing can watch inside that model; guards and people are all there is."
-        )
+        _tell(f"In front of {upstream}: nothing can watch inside that model; guards and people are all there is.")
     else:
-        console.print(f"Watching inside the model: {engine.watched_by or 'nothing (no attached layers, no --map)'}.")
+        _tell(f"Watching inside the model: {engine.watched_by or 'nothing (no attached layers, no --map)'}.")
     if (path := site.first_key()) is not None:
-        console.print(f"A first key for programs is in {path}: export OPENAI_API_KEY=$(cat {path})")
+        _tell(f"A first key for programs is in {path}: export OPENAI_API_KEY=$(cat {path})")
     if not any(person.name != "local-callers" for person in site.people.everybody()):
-        console.print(
-            f"Nobody can log in to the console yet: safetylayers people add NAME --role admin --data {site.folder}"
-        )
+        _tell(f"Nobody can log in to the console yet: safetylayers people add NAME --role admin --data {site.folder}")
+
+
+def _tell(text: str) -> None:
+    """Say something on standard error, without breaking lines: there are addresses and paths in them."""
+    console.print(text, soft_wrap=True, highlight=False)
 
 
 def _announce(address: str) -> None:
-    console.print(f"Serving on {address}/v1; the console for people is at {address}/console/")
+    _tell(f"Serving on {address}/v1; the console for people is at {address}/console/")
 
 
 run_command.__name__ = "serve"

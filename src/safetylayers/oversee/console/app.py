@@ -29,7 +29,7 @@ async def _missing(_visit: Visit) -> Response:
 
 _ELSEWHERE = (
     Endpoint("GET", "/console", "nothing", "the way in", _home),
-    Endpoint("GET", "/console/{rest:path}", "nothing", "what is not there", _missing),
+    Endpoint("GET", "/console/{rest:path}", "a session", "what is not there", _missing),
     Endpoint("POST", "/console/{rest:path}", "nothing", "what is not there", _missing),
 )
-"""Here no page is: they answer for it, so that everything under /console/ has the console's headers."""
+"""Where no page is: something answers all the same, so that everything under /console/ has the console's headers."""
