@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from safetylayers.cli.app import COMMANDS, GROUPS, app
 from safetylayers.locate.safety_map import MapRecord
+from safetylayers.oversee.console import roles_page
 
 DOCS = Path(__file__).parent
 PLAIN = {
@@ -36,6 +37,7 @@ def pages() -> dict[Path, str]:
     for name, group in GROUPS.items():
         helps = "\n\n".join(f"```text\n{_help(name, str(command.name))}\n```" for command in group.registered_commands)
         found[DOCS / "commands" / f"{name}.md"] = f"# safetylayers {name}\n\n{group.info.help}\n\n{helps}\n"
+    found[DOCS / "reference" / "roles.md"] = roles_page()
     schema = json.dumps(MapRecord.model_json_schema(mode="serialization"), indent=2)
     found[DOCS / "reference" / "map.schema.json"] = schema + "\n"
     return found

@@ -56,7 +56,7 @@ def test_pages_follow_each_other_without_gaps(gateway: Console, audrey: Visitor)
             break
         before = str(page[-1])
     assert found == wanted
-    assert listed(audrey, kind="counted", before="9" * 30) == wanted[:PAGE]
+    assert listed(audrey, kind="counted", before="9" * 5000) == wanted[:PAGE]
 
 
 def test_the_first_entry_at_a_time_is_found(gateway: Console) -> None:

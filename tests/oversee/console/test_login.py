@@ -67,6 +67,8 @@ def test_a_form_without_its_token_changes_nothing(gateway: Console) -> None:
         assert "does not come from this session" in refused.text
     without = visitor.post("/console/login", data={"csrf": "0" * 64, "name": "ada", "password": PASSWORD})
     assert without.status_code == 403
+    made = {"csrf": gateway.site.sessions.csrf(""), "name": "ada", "password": PASSWORD}
+    assert gateway.visitor().post("/console/login", data=made).status_code == 403
     assert [entry.facts["to"] for entry in gateway.entries("mode-changed")] == ["run"]
 
 

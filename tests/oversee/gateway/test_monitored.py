@@ -27,8 +27,6 @@ name: watched
 monitors: {prompt: {action: %s}, reply: {action: %s}}
 review: {hold_seconds: 0.5}
 """
-    "version: 1\nname: watched\nmonitors: {prompt: {action: %s}, reply: {action: %s}}\nreview: {hold_seconds: 0.5}\n"
-)
 HARMLESS = "What is the capital of France?"
 MALICIOUS = builtin("malicious", "train").texts[0]
 

@@ -16,6 +16,7 @@ from safetylayers.oversee.identity.principal import MACHINE, Principal
 from safetylayers.oversee.identity.proposals import Proposals
 from safetylayers.oversee.modes.change import set_mode
 from safetylayers.oversee.modes.mode import Mode
+from safetylayers.oversee.modes.stop import stop_everything
 from safetylayers.oversee.policy.policy import parse_policy
 from safetylayers.oversee.review.held import Kind, State
 from safetylayers.oversee.review.overrides import Overrides, Verdict
@@ -100,26 +101,29 @@ def test_in_restricted_mode_everything_is_held(start: Starter) -> None:
         assert len(gateway.entries("held")) == 1
 
 
-def test_an_operators_word_holds_for_one_conversation(start: Starter) -> None:
+def test_an_operators_word_holds_for_one_conversation_or_one_request(start: Starter) -> None:
     with start(HOLDING.replace("action: hold", "action: block")) as gateway:
         gateway.upstream.text = "Your code is K-1234."
         operator = somebody(gateway, "otto", "operator")
         asker = gateway.site.keys.all()[0].owner
         overrides = Overrides(gateway.site.database, gateway.site.log)
         overrides.add(Verdict.ALLOW, conversation="talk-1", asked_by=asker, by=operator, reason="agreed with them")
+        blocked = gateway.chat().headers["x-request-id"]
+        overrides.add(Verdict.ALLOW, request=blocked, asked_by=asker, by=operator, reason="a mistake")
         overrides.add(Verdict.BLOCK, conversation="talk-2", asked_by=asker, by=operator, reason="they misuse it")
         time.sleep(1.1)
 
-        def ask(conversation: str) -> Any:
+        def ask(conversation: str, **headers: str) -> Any:
             body = {"model": "mock", "messages": [{"role": "user", "content": "Hello"}]}
             with gateway.client() as client:
-                headers = {"x-conversation-id": conversation}
+                headers = {"x-conversation-id": conversation, **headers}
                 return client.post("/v1/chat/completions", json=body, headers=headers).json()["choices"][0]
 
         assert ask("talk-1")["message"]["content"] == gateway.upstream.text
         assert ask("talk-2")["finish_reason"] == "content_filter"
         assert ask("talk-3")["finish_reason"] == "content_filter"
-        assert len(gateway.upstream.seen) == 2
+        assert ask("talk-3", **{"x-retry-of": blocked})["message"]["content"] == gateway.upstream.text
+        assert len(gateway.upstream.seen) == 4
 
 
 def test_a_policy_in_shadow_logs_and_does_nothing(start: Starter) -> None:
@@ -200,7 +204,8 @@ def test_a_stop_while_a_reply_waits_for_a_person_is_told(start: Starter, monkeyp
         caller, found = in_background(gateway.chat)
         first_waiting(gateway)
         time.sleep(0.4)
-        set_mode(gateway.site.database, gateway.site.log, Mode.STOPPED, by=MACHINE, reason="a test")
+        report = stop_everything(gateway.site.database, gateway.site.log, by=MACHINE, reason="a test")
+        assert report.replicas[0].how == "confirmed"
         caller.join(8)
         assert found[0].json()["error"]["code"] == "stopped"
         assert found[0].json()["choices"][0]["finish_reason"] == "content_filter"

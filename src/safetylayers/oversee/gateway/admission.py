@@ -93,6 +93,7 @@ async def _log(house: House, case: Case, action: Action) -> None:
         "kind": case.kind,
         "model": case.model,
         "conversation": case.conversation,
+        "retry_of": case.retry_of,
         "key": case.principal.id,
         "policy": policy.hash[:16],
         "action": action,

@@ -24,6 +24,8 @@ class Case:
     messages: tuple[Message, ...]
     """What guards read; a completion's prompt is one message of the user."""
     conversation: str | None = None
+    retry_of: str | None = None
+    """The request that this one repeats, after an operator has reversed what was decided on that one."""
     stream: bool = False
     asks: list[Ask] = field(default_factory=list)
     """One a reply."""

@@ -91,15 +91,18 @@ class House:
         return f"replica:{self.replica}"
 
     @asynccontextmanager
-    async def patience(self) -> AsyncIterator[None]:
+    async def patience(self, seconds: float | None = STORE_SECONDS) -> AsyncIterator[None]:
         """Within the block, wait for the store, but not for ever, and no longer than until a stop.
+
+        Args:
+            seconds: how long; None for as long as the gateway runs.
 
         Raises:
             ModeError: the gateway was stopped meanwhile.
             StoreError: the store does not answer.
         """
         try:
-            async with asyncio.timeout(STORE_SECONDS) as waiting:
+            async with asyncio.timeout(seconds) as waiting:
                 self._waiting.add(waiting)
                 try:
                     yield
@@ -154,7 +157,10 @@ class House:
     async def override_for(self, case: Case) -> Override | None:
         """Return an operator's word that holds for a request, whatever is found. Raises StoreError."""
         find = partial(
-            self.overrides.find, request=case.id, conversation=case.conversation, asked_by=case.principal.person
+            self.overrides.find,
+            request=case.retry_of or case.id,
+            conversation=case.conversation,
+            asked_by=case.principal.person,
         )
         if self.overrides.is_fresh:
             return find()
@@ -179,7 +185,8 @@ class House:
                 wait=timedelta(seconds=case.enforced.policy.review.hold_seconds),
             )
         with self.metrics.waiting.track_inprogress():
-            return await self.desk.wait(held)
+            async with self.patience(None):
+                return await self.desk.wait(held)
 
     def sample(self, case: Case, ask: Ask, draft: Draft) -> None:
         """Keep a share of the replies that have left, for people to look at afterwards. No caller waits for it."""

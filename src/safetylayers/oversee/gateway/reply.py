@@ -208,7 +208,7 @@ class Overseer:
         self._held_since = time.monotonic()
         verdict = await self.house.review(self.case, draft, remainder)
         self._held_since = None
-        if verdict.text is None:
+        if verdict.text is None or self._action() is Action.BLOCK:  # an operator may have stopped it meanwhile
             return await self._withhold(review=verdict.id)
         return await self._send(verdict.text, len(draft.text), draft.finish, review=verdict.id)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from starlette.requests import ClientDisconnect, Request
@@ -19,7 +20,7 @@ from safetylayers.oversee.words import Ask, Message, Sampling
 if TYPE_CHECKING:
     from safetylayers.oversee.gateway.house import House
 
-CONVERSATION = "x-conversation-id"
+CONVERSATION, RETRY = "x-conversation-id", "x-retry-of"
 NAME = re.compile(r"[A-Za-z0-9_.:-]{1,80}")
 
 
@@ -66,15 +67,15 @@ async def read_body(request: Request, *, most: int) -> bytes:
     return b"".join(parts)
 
 
-def conversation_of(request: Request) -> str | None:
-    """Return which conversation a request belongs to, where it says so. Raises RequestError."""
-    name = request.headers.get(CONVERSATION)
+def name_in(request: Request, header: str) -> str | None:
+    """Return a name that a caller gave in a header: a conversation, or a request that this one repeats.
+
+    Raises:
+        RequestError: it is no name.
+    """
+    name = request.headers.get(header)
     if name is not None and not NAME.fullmatch(name):
-        raise RequestError(
-            f"{CONVERSATION}: letters, digits and _.:- only, at most 80.",
-            code="invalid_conversation",
-            param=CONVERSATION,
-        )
+        raise RequestError(f"{header}: letters, digits and _.:- only, at most 80.", code="invalid_header", param=header)
     return name
 
 
@@ -113,7 +114,8 @@ def open_case(
         kind=kind,
         model=model,
         messages=messages,
-        conversation=conversation_of(request),
+        conversation=name_in(request, CONVERSATION),
+        retry_of=name_in(request, RETRY),
         stream=stream,
         asks=[make_ask(f"{name}/{place}", place) for place in range(replies)],
     )
@@ -121,11 +123,4 @@ def open_case(
 
 def seeded(sampling: Sampling, place: int) -> Sampling:
     """Return sampling for the reply at this place: with one seed for all of them, they would all be the same."""
-    from dataclasses import replace
-
     return sampling if sampling.seed is None else replace(sampling, seed=sampling.seed + place)
-
-
-def counted(texts: Sequence[str]) -> int:
-    """Return how many characters there are in all."""
-    return sum(map(len, texts))

@@ -77,7 +77,7 @@ async def _page(visit: Visit, verification: Verification | None) -> Response:
         actor=names.get(typed["actor"], typed["actor"]),
         since=parse_moment(typed["since"]),
         until=parse_moment(typed["until"]),
-        before=min(int(before), LARGEST) if before.isascii() and before.isdigit() else None,
+        before=min(int(before[:20]), LARGEST) if before.isascii() and before.isdigit() else None,
     )
     found = await visit.run(search, house.site.database, query)
     values = {

@@ -21,7 +21,10 @@ async def show(visit: Visit) -> Response:
 async def enter(visit: Visit) -> Response:
     """Begin a session, and go to the page that was asked for."""
     sessions, request = visit.house.site.sessions, visit.request
-    sessions.check_csrf(request.cookies.get(LOGIN, ""), visit.field("csrf"))
+    token = request.cookies.get(LOGIN)
+    if not token:  # whose token anybody could make
+        raise AccessError("The form to log in is too old, or the browser keeps no cookies.", mend="Load it again.")
+    sessions.check_csrf(token, visit.field("csrf"))
     address = request.client.host if request.client else "unknown"
     try:
         login = await visit.run(sessions.log_in, visit.field("name"), visit.form.get("password", ""), address=address)
