@@ -37,7 +37,7 @@ from safetylayers.oversee.modes.mode import Mode
 from safetylayers.oversee.modes.stop import stop_everything
 
 BODY = {"model": "mock", "messages": [{"role": "user", "content": "Go on."}], "stream": True, "max_tokens": 2000}
-PASSWORD = "a long enough password"
+PASSWORD = "a long enough password"  # noqa: S105 - of people who live as long as the benchmark
 AFTER_S = 2.0
 """How long to listen for tokens after everything has ended."""
 

@@ -37,8 +37,7 @@ class Enforced:
         self.policy = policy
         self.guards = dict(guards)
         self._reading: dict[Stage, list[str]] = {
-            stage: [name for name, rule in policy.guards.items() if stage in rule.reads]
-            for stage in get_args(Stage)
+            stage: [name for name, rule in policy.guards.items() if stage in rule.reads] for stage in get_args(Stage)
         }
         for name, rule in policy.guards.items():
             if name not in guards:
