@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import secrets
 import shutil
 import socket
 import statistics
@@ -134,10 +135,11 @@ def litellm(upstream: str) -> Iterator[Target]:
         config.write_text(json.dumps({"model_list": [{"model_name": "mock", "litellm_params": model}]}))
         command = (str(program), "--config", str(config), "--port", str(port), "--host", "127.0.0.1")
         quiet = {"LITELLM_LOG": "ERROR", "LITELLM_TELEMETRY": "False", "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
-        with process(*command, **quiet) as running:
+        key = f"sk-{secrets.token_hex(16)}"
+        with process(*command, **quiet, LITELLM_MASTER_KEY=key) as running:
             address = f"http://127.0.0.1:{port}"
-            wait_for(address, "none", running)
-            yield Target("LiteLLM", address, "none", running)
+            wait_for(address, key, running)
+            yield Target("LiteLLM", address, key, running)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import socket
 from collections.abc import Callable
@@ -62,6 +63,9 @@ class _Announced(uvicorn.Server):
         """Start, and say so."""
         await super().startup(sockets=sockets)
         if self.started:
+            # What is loaded by now stays. Looking through it again and again stops all replies for a tenth of a second.
+            gc.collect()
+            gc.freeze()
             self._announce()
 
 
