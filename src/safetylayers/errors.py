@@ -23,6 +23,7 @@ SafetyLayersError
     ├── AccessError                this person or key may not do this
     ├── ModeError                  the mode does not allow it
     ├── EngineError                the model gives no reply, or broke off
+    │   ├── PromptError              the model cannot read this prompt
     │   └── BusyError                too many requests wait already
     └── GuardError                 a guard cannot be made, or cannot give its verdict
 """
@@ -179,10 +180,16 @@ class EngineError(OversightError):
     page = "engine-error"
 
 
+class PromptError(EngineError):
+    """The model cannot read this prompt: it is empty, too long, or its template refuses it."""
+
+    page = "prompt-error"
+
+
 class BusyError(EngineError):
     """Too many requests wait already."""
 
-    page = "engine-error"
+    page = "busy-error"
 
 
 class GuardError(OversightError):

@@ -24,6 +24,7 @@ from safetylayers.prompts import builtin
 POLICY = """
 version: 1
 name: watched
+limits: {alternatives: 5}
 monitors: {prompt: {action: %s}, reply: {action: %s}}
 review: {hold_seconds: 0.5}
 """

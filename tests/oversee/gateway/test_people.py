@@ -139,7 +139,9 @@ def test_a_reply_is_made_again_and_then_blocked(start: Starter) -> None:
         gateway.upstream.text = "Your code is K-1234."
         answer = gateway.chat(seed=5)
         assert answer.json()["choices"][0]["finish_reason"] == "content_filter"
-        assert [body["seed"] for body in gateway.upstream.seen] == [5, 6, 7]
+        seeds = [body["seed"] for body in gateway.upstream.seen]
+        assert seeds[0] == 5
+        assert len(set(seeds)) == 3
 
 
 def test_steering_where_nothing_steers_is_a_block(start: Starter) -> None:

@@ -154,7 +154,10 @@ def test_every_reply_was_logged_before_it_left(start: Starter) -> None:
         requests, releases = gateway.entries("request"), gateway.entries("release")
         assert requests[-1].facts["request"] == reply.id
         assert releases[-1].facts["request"] == reply.id
-        assert requests[-1].payload == {"messages": [{"role": "user", "content": "What is the capital of France?"}]}
+        assert requests[-1].payload == {
+            "messages": [{"role": "user", "content": "What is the capital of France?"}],
+            "conversation": None,
+        }
         assert releases[-1].payload == {"text": gateway.upstream.text}
         assert "France" not in json.dumps(dict(releases[-1].facts))
 
@@ -174,7 +177,7 @@ def test_the_gateway_reports_its_state(start: Starter) -> None:
     with start() as gateway, gateway.client() as client:
         said(openai(gateway))
         assert client.get("/health").json()["status"] == "ok"
-        assert client.get("/ready").json() == {"status": "ok", "mode": "run", "reason": "", "watched_by": None}
+        assert client.get("/ready").json() == {"status": "ok", "mode": "run"}
         numbers = client.get("/metrics").text
         assert 'safetylayers_requests_total{endpoint="/v1/chat/completions",status="200"} 1.0' in numbers
         assert 'safetylayers_mode{mode="run"} 1.0' in numbers

@@ -6,7 +6,7 @@ import copy
 from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple
 
-from safetylayers.errors import EngineError, SafetyLayersError
+from safetylayers.errors import PromptError, SafetyLayersError
 from safetylayers.oversee.words import Ask, Message
 from safetylayers.prompts import Template, render
 from safetylayers.prompts.rendering import render_messages
@@ -46,15 +46,15 @@ class Prompts:
         """Return a request's tokens.
 
         Raises:
-            EngineError: it is empty or too long, or the template refuses it.
+            PromptError: it is empty or too long, or the template refuses it.
         """
         with self._lock:
             text, adds = (self._rendered(ask.messages), False) if ask.prompt is None else (ask.prompt, True)
             prompt = self._tokenised(text, adds and not self._has_beginning(text), echo=ask.echo)
         if not prompt.ids:
-            raise EngineError("The prompt is empty: it has no token.", mend="Ask something.")
+            raise PromptError("The prompt is empty: it has no token.", mend="Ask something.")
         if self.context is not None and len(prompt.ids) + min(ask.sampling.max_tokens, 1) > self.context:
-            raise EngineError(
+            raise PromptError(
                 f"The prompt is {len(prompt.ids)} tokens long; prompt and reply together may have {self.context}.",
                 mend="Shorten the prompt.",
             )
@@ -65,19 +65,19 @@ class Prompts:
         given = messages[-1].content if messages and messages[-1].role == "assistant" else ""
         asked = messages[:-1] if given else messages
         if not asked:
-            raise EngineError("There is nothing to reply to.", mend="Give at least one message of the user's.")
+            raise PromptError("There is nothing to reply to.", mend="Give at least one message of the user's.")
         try:
             return self._template_of(asked) + given
         except SafetyLayersError as error:
-            raise EngineError(error.message, mend=error.mend) from error
+            raise PromptError(error.message, mend=error.mend) from error
         except (TypeError, ValueError, LookupError, AttributeError) as error:
-            raise EngineError("The chat template cannot render this conversation.", mend="See its roles.") from error
+            raise PromptError("The chat template cannot render this conversation.", mend="See its roles.") from error
 
     def _template_of(self, messages: tuple[Message, ...]) -> str:
         if self._template == "chat":
             return render_messages([{"role": m.role, "content": m.content} for m in messages], self._tokenizer)
         if len(messages) > 1 or messages[0].role != "user":
-            raise EngineError(
+            raise PromptError(
                 f"The template {self._template!r} renders a single message of the user's.",
                 mend="Send one message, or a raw prompt.",
             )

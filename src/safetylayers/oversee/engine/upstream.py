@@ -8,14 +8,14 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
 
-from safetylayers.errors import BusyError, EngineError
+from safetylayers.errors import BusyError, EngineError, PromptError
 from safetylayers.oversee.engine.base import Canary
 from safetylayers.oversee.words import Ask, Finish, Piece, Token
 
@@ -108,6 +108,8 @@ class UpstreamEngine:
 
     async def reply(self, ask: Ask) -> AsyncGenerator[Piece]:
         """Make one reply. Raises BusyError, EngineError."""
+        if ask.sampling.max_tokens == 0 or (ask.echo and ask.sampling.logprobs is not None):
+            raise PromptError("A server upstream does not score prompts.", mend="Serve the model here for that.")
         haltable = _Haltable()
         self._running.add(haltable)
         pieces = self._streamed(ask) if ask.stream else self._whole(ask)
@@ -120,16 +122,16 @@ class UpstreamEngine:
 
     async def _whole(self, ask: Ask) -> AsyncGenerator[Piece]:
         with _told():
-            async with self._http.post(self._path(ask), json=_body(ask)) as answer:
+            async with self._http.post(self._path(ask), json=_body(ask), allow_redirects=False) as answer:
                 _check(answer.status)
                 text = await answer.read()
         with _understood():
             found = json.loads(text)
             choice, usage = found["choices"][0], found.get("usage") or {}
-            reply = choice["text"] if ask.prompt is not None else choice["message"]["content"]
+            reply = _text(choice if ask.prompt is not None else choice["message"], ask)
             first = Piece(prompt_tokens=usage.get("prompt_tokens"))
             last = Piece(
-                text=reply or "",
+                text=reply,
                 tokens=_tokens(choice),
                 finish=_finish(choice),
                 completion_tokens=usage.get("completion_tokens"),
@@ -142,18 +144,22 @@ class UpstreamEngine:
         finish: Finish | None = None
         usage: dict[str, Any] = {}
         with _told():
-            async with self._http.post(self._path(ask), json=_body(ask)) as answer:
+            async with self._http.post(self._path(ask), json=_body(ask), allow_redirects=False) as answer:
                 _check(answer.status)
                 async for found in _events(answer):
-                    usage = found.get("usage") or usage
-                    for choice in found.get("choices", ()):
+                    with _understood():
+                        usage = found.get("usage") or usage
+                        choice: dict[str, Any] = next(iter(found.get("choices") or ()), {})
                         finish = _finish(choice) if choice.get("finish_reason") else finish
-                        text = choice.get("text") if ask.prompt is not None else choice["delta"].get("content")
-                        if text:
-                            yield Piece(text=text, tokens=_tokens(choice))
+                        text = _text(choice if ask.prompt is not None else choice.get("delta") or {}, ask)
+                        tokens = _tokens(choice)
+                    if text:
+                        yield Piece(text=text, tokens=tokens)
         if finish is None:
             raise EngineError("The server upstream broke off in the middle of the reply.", mend="Ask again.")
-        yield Piece(finish=finish, completion_tokens=usage.get("completion_tokens"))
+        yield Piece(
+            prompt_tokens=usage.get("prompt_tokens"), finish=finish, completion_tokens=usage.get("completion_tokens")
+        )
 
     def _path(self, ask: Ask) -> str:
         return f"{self._url}/{'completions' if ask.prompt is not None else 'chat/completions'}"
@@ -170,7 +176,8 @@ class _Haltable:
         """End the reply; call it in the reply's own event loop."""
         self._halted = True
         if self._waiting is not None:
-            self._waiting.reschedule(asyncio.get_running_loop().time())
+            with suppress(RuntimeError):  # it is ending by itself at this moment
+                self._waiting.reschedule(asyncio.get_running_loop().time())
 
     async def next(self, pieces: AsyncGenerator[Piece]) -> Piece | None:
         """Return the next piece, None after the last. Raises EngineError once the reply is halted."""
@@ -195,7 +202,7 @@ def _told() -> Iterator[None]:
         yield
     except aiohttp.ServerTimeoutError as error:
         raise EngineError("The server upstream does not answer in time.", mend="See that it runs.") from error
-    except (aiohttp.ClientError, OSError) as error:
+    except (aiohttp.ClientError, OSError, ValueError) as error:
         raise EngineError(
             f"The server upstream cannot be used ({type(error).__name__}).",
             mend="See that it runs and its address is right.",
@@ -213,10 +220,19 @@ def _understood() -> Iterator[None]:
         ) from error
 
 
+def _text(holder: dict[str, Any], ask: Ask) -> str:
+    text = holder.get("text" if ask.prompt is not None else "content") or ""
+    if not isinstance(text, str):
+        raise TypeError("the reply is no text")
+    return text
+
+
 def _check(status: int) -> None:
+    if status in (HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.UNPROCESSABLE_ENTITY):
+        raise PromptError(f"The server upstream cannot read the request (status {status}).", mend="Shorten the prompt.")
     if status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
         raise BusyError("The server upstream has too much to do.", mend="Ask again later.")
-    if status >= HTTPStatus.BAD_REQUEST:
+    if status >= HTTPStatus.MULTIPLE_CHOICES:
         raise EngineError(f"The server upstream refuses the request (status {status}).", mend="See its own log.")
 
 

@@ -5,6 +5,7 @@ The decision is in the log before the model, or a server upstream, sees the requ
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -50,8 +51,8 @@ async def admit(house: House, case: Case) -> bool:
         case.allowed_by = override.id
     elif override:
         case.decision.rulings.append(Ruling(f"override:{override.id}", "override", Action.BLOCK))
-    case.decision.rulings += house.standing_rulings(case.enforced.policy)
-    action = Action.ALLOW if case.allowed_by else request_action(case.decision, steers=house.engine.steers)
+    found = [] if case.allowed_by else case.decision.rulings
+    action = request_action([*found, *house.standing_rulings(case.enforced.policy)], steers=house.engine.steers)
     await _log(house, case, action)
     house.must_run()
     if action is Action.BLOCK:
@@ -59,13 +60,14 @@ async def admit(house: House, case: Case) -> bool:
             raise no_verdict(case.decision.failed)
         return False
     _apply(case)
+    case.admitted = True
     return True
 
 
-def request_action(decision: Decision, *, steers: bool) -> Action:
+def request_action(rulings: Sequence[Ruling], *, steers: bool) -> Action:
     """Return what is done about a request; what cannot be done to it is a block."""
     possible = {Action.ALLOW, Action.REDACT, Action.HOLD, Action.BLOCK} | ({Action.STEER} if steers else set())
-    actions = [ruling.effective for ruling in decision.rulings]
+    actions = [ruling.effective for ruling in rulings]
     return strictest([action if action in possible else Action.BLOCK for action in actions])
 
 
@@ -86,23 +88,26 @@ def _apply(case: Case) -> None:
             case.asks[place] = replace(changed, prompt=prompt)
 
 
+def _facts(rulings: Sequence[Ruling]) -> list[dict[str, str | float | bool | None]]:
+    return Decision(list(rulings)).facts()
+
+
 async def _log(house: House, case: Case, action: Action) -> None:
     policy = case.enforced.policy
     facts: dict[str, JSON] = {
         "request": case.id,
         "kind": case.kind,
         "model": case.model,
-        "conversation": case.conversation,
         "retry_of": case.retry_of,
         "key": case.principal.id,
         "policy": policy.hash[:16],
         "action": action,
-        "rulings": case.decision.facts(),
+        "rulings": [*case.decision.facts(), *_facts(house.standing_rulings(policy))],
         "guards": case.enforced.reading("input"),
         "replies": len(case.asks),
         "stream": case.stream,
         "override": case.allowed_by,
     }
     texts = [{"role": message.role, "content": message.content} for message in case.messages]
-    payload = {"messages": texts} if policy.log_texts else None
+    payload = {"messages": texts, "conversation": case.conversation} if policy.log_texts else None
     await house.keep(Entry(kind="request", actor=house.actor, facts=facts, payload=payload, subject=case.principal.id))

@@ -190,8 +190,6 @@ class Health(BaseModel):
 
     status: Literal["ok", "unavailable"]
     mode: str
-    reason: str = ""
-    watched_by: str | None = None
 
 
 def chat_logprobs(tokens: Sequence[Token]) -> ChatLogprobs:

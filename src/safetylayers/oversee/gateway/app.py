@@ -40,8 +40,8 @@ def create_app(open_house: Opener, *, hosts: frozenset[str] | None = None) -> Fa
             async with open_house() as house:
                 app.state.house = house
                 yield
-        except SafetyLayersError as error:
-            app.state.failure = error  # for whoever started the server: it can be mended
+        except Exception as error:
+            app.state.failure = error  # for whoever started the server
             raise
 
     app = FastAPI(

@@ -31,9 +31,18 @@ class Case:
     """One a reply."""
     decision: Decision = field(default_factory=Decision)
     """On the request."""
+    admitted: bool = False
+    """Whether it went to the model."""
     allowed_by: str | None = None
     """Name of the override that lets it pass whatever is found."""
     begun: float = field(default_factory=time.perf_counter)
+
+    @property
+    def prompts(self) -> tuple[str, ...]:
+        """What is gone on from or replied to, each once."""
+        if self.kind == "completion":
+            return tuple(message.content for message in self.messages)
+        return (self.text,)
 
     @property
     def text(self) -> str:

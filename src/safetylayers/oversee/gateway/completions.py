@@ -29,19 +29,21 @@ class CompletionShape:
         )
 
     def _choice(self, case: Case, place: int, reply: Whole) -> TextChoice:
-        prompt = (case.asks[place].prompt or "") if self._echo else ""
+        prompt = (case.asks[place].prompt or "") if self._echo and case.admitted else ""
         tokens = (*reply.echoed, *reply.tokens) if self._echo else tuple(reply.tokens)
         return TextChoice(
             index=place,
             text=prompt + reply.text,
-            logprobs=completion_logprobs(tokens) if self._logprobs else None,
+            logprobs=completion_logprobs(tokens, offset=0 if reply.echoed else len(prompt)) if self._logprobs else None,
             finish_reason=reply.finish,
         )
 
     def opening(self, case: Case, place: int) -> Completion | None:
         """Return the prompt, where it is to be echoed."""
         prompt = case.asks[place].prompt
-        return self._chunk(case, [TextChoice(index=place, text=prompt)]) if self._echo and prompt else None
+        if not (self._echo and prompt and case.admitted):
+            return None
+        return self._chunk(case, [TextChoice(index=place, text=prompt)])
 
     def part(self, case: Case, place: int, part: Cleared, offset: int) -> Completion:
         """Return a part of a completion."""

@@ -16,7 +16,7 @@ from safetylayers.oversee.gateway.errors import RequestError
 from safetylayers.oversee.gateway.generation import Serving, created
 from safetylayers.oversee.gateway.house import House
 from safetylayers.oversee.gateway.moderations import moderate
-from safetylayers.oversee.gateway.requests import authenticated, check_model, open_case, read_body
+from safetylayers.oversee.gateway.requests import authenticated, check_alternatives, check_model, open_case, read_body
 from safetylayers.oversee.gateway.schemas import ChatRequest, CompletionRequest, ModerationRequest, parse
 from safetylayers.oversee.identity.roles import Right
 from safetylayers.oversee.modes.mode import Mode
@@ -34,6 +34,7 @@ async def chat(house: House, request: Request) -> Response:
     check_model(house, principal, body.model)
     messages = messages_of(body)
     sampling = body.sampling(most=limits.max_tokens, default=limits.default_tokens)
+    check_alternatives(sampling, most=limits.alternatives)
     case = open_case(
         house,
         principal,
@@ -47,7 +48,8 @@ async def chat(house: House, request: Request) -> Response:
     )
     shape = ChatShape(logprobs=bool(body.logprobs))
     usage = bool(body.stream_options and body.stream_options.include_usage)
-    return await Serving(house, case, shape, tell_usage=usage).answer(request, house.take_slot(principal))
+    release = house.take_slot()
+    return await Serving(house, case, shape, tell_usage=usage).answer(request, release)
 
 
 async def complete(house: House, request: Request) -> Response:
@@ -58,6 +60,7 @@ async def complete(house: House, request: Request) -> Response:
     body = parse(CompletionRequest, await read_body(request, most=limits.body_bytes))
     check_model(house, principal, body.model)
     sampling = body.sampling(most=limits.max_tokens, default=limits.default_tokens)
+    check_alternatives(sampling, most=limits.alternatives)
     case = open_case(
         house,
         principal,
@@ -71,7 +74,8 @@ async def complete(house: House, request: Request) -> Response:
     )
     shape = CompletionShape(logprobs=body.logprobs is not None, echo=bool(body.echo))
     usage = bool(body.stream_options and body.stream_options.include_usage)
-    return await Serving(house, case, shape, tell_usage=usage).answer(request, house.take_slot(principal))
+    release = house.take_slot()
+    return await Serving(house, case, shape, tell_usage=usage).answer(request, release)
 
 
 async def moderations(house: House, request: Request) -> Response:
@@ -81,7 +85,7 @@ async def moderations(house: House, request: Request) -> Response:
         raise RequestError("This key may not ask.", status=403, code="not_allowed")
     house.must_run()
     body = parse(ModerationRequest, await read_body(request, most=house.shelf.current.policy.limits.body_bytes))
-    release = house.take_slot(principal)
+    release = house.take_slot()
     try:
         return _json(await moderate(house, principal, body.texts))
     finally:
@@ -109,10 +113,10 @@ async def alive(_house: House, _request: Request) -> Response:
 
 
 async def ready(house: House, _request: Request) -> Response:
-    """Say whether requests would be served now. Whoever asks is told the mode and no more."""
+    """Say whether requests would be served now. Whoever asks is told the mode and no more: no key is needed."""
     state = house.keeper.state
     serving = state.mode is not Mode.STOPPED
-    health = Health(status="ok" if serving else "unavailable", mode=state.mode, watched_by=house.engine.watched_by)
+    health = Health(status="ok" if serving else "unavailable", mode=state.mode)
     return _json(health, status=200 if serving else 503)
 
 

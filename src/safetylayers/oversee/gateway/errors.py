@@ -13,12 +13,14 @@ from safetylayers.errors import (
     EngineError,
     GuardError,
     ModeError,
+    PromptError,
     SafetyLayersError,
     StoreError,
 )
 
 UNAVAILABLE = 503
 _KINDS: tuple[tuple[type[SafetyLayersError], int, str, str], ...] = (
+    (PromptError, 400, "invalid_request_error", "invalid_prompt"),
     (BusyError, 429, "rate_limit_error", "too_busy"),
     (ModeError, UNAVAILABLE, "service_unavailable", "stopped"),
     (EngineError, 502, "engine_error", "engine_failed"),

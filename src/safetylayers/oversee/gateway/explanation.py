@@ -48,7 +48,7 @@ async def explain(enforced: Enforced, prompt: str, *, engine: Engine | None = No
         finally:
             await engine.close()
     steps += [f"{guard}: would read the reply" for guard in enforced.reading("output")]
-    action = strictest([request_action(decision, steers=bool(engine and engine.steers)), *_actions(rulings)])
+    action = strictest([request_action(decision.rulings, steers=bool(engine and engine.steers)), *_actions(rulings)])
     causes = sorted({ruling.by for ruling in rulings if ruling.effective is not Action.ALLOW})
     because = f"on account of {', '.join(causes)}" if causes else "nothing objects to the prompt"
     return Explanation(action=action, because=because, steps=tuple(steps), risk=reading.risk if reading else None)

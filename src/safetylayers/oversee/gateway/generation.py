@@ -7,21 +7,22 @@ import json
 import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from safetylayers.errors import SafetyLayersError
+from safetylayers.oversee.audit.entry import JSON, Entry
 from safetylayers.oversee.gateway import tracing
 from safetylayers.oversee.gateway.admission import admit
 from safetylayers.oversee.gateway.answers import Oversight, Usage
 from safetylayers.oversee.gateway.case import Case
-from safetylayers.oversee.gateway.errors import body_of
+from safetylayers.oversee.gateway.errors import body_of, response_of
 from safetylayers.oversee.gateway.merging import all_of, cancelled, merged, settled, with_signs_of_life
 from safetylayers.oversee.gateway.reply import Cleared, Ending, Overseer
 from safetylayers.oversee.policy.actions import Action, strictest
@@ -36,6 +37,11 @@ ALIVE_SECONDS = 10.0
 """How long a connection is silent at most."""
 LOOK_SECONDS = 0.5
 """How often to see whether the caller is still there."""
+READER_SECONDS = 60.0
+"""How long a caller may take to read what was sent."""
+FAILED_SECONDS = 1.0
+"""How long to try to log that a request failed."""
+OPERATOR = "operator"
 SSE = {"cache-control": "no-store", "x-accel-buffering": "no"}
 
 
@@ -89,11 +95,7 @@ class Serving:
         self._span = tracing.begin(house.tracer, case)
 
     async def answer(self, request: Request, release: Callable[[], None]) -> Response:
-        """Serve; `release` is called when the last byte has left.
-
-        Raises:
-            SafetyLayersError: nothing was sent yet, and nothing will be.
-        """
+        """Serve; `release` is called when the last byte has left. What goes wrong before the first becomes an error."""
         going_on = False
         try:
             if await admit(self.house, self.case):
@@ -101,6 +103,9 @@ class Serving:
             response = self._stream(release) if self.case.stream else await self._whole_or_waiting(request, release)
             going_on = isinstance(response, Going)
             return response
+        except SafetyLayersError as error:
+            await self._failed(error)
+            return response_of(error, request_id=self.case.id)
         except BaseException as error:
             self.failed = type(error).__name__
             raise
@@ -108,9 +113,18 @@ class Serving:
             if not going_on:
                 self._end(release)
 
+    async def _failed(self, error: Exception) -> None:
+        """Log that a request came to nothing, so that no entry is the last word on something that did not happen."""
+        self.failed = type(error).__name__
+        facts: dict[str, JSON] = {"request": self.case.id, "error": self.failed}
+        with suppress(SafetyLayersError, TimeoutError):  # the error may be that nothing can be logged
+            async with asyncio.timeout(FAILED_SECONDS):
+                await self.house.log.append(Entry(kind="failed", actor=self.house.actor, facts=facts))
+
     def _stream(self, release: Callable[[], None]) -> Response:
         events = with_signs_of_life(self._events(), b": still here\n\n", every_seconds=ALIVE_SECONDS)
-        return Going(events, lambda: self._end(release), media_type="text/event-stream", headers=SSE | self._headers())
+        headers = SSE | self._headers()
+        return Going(self.house, events, lambda: self._end(release), media_type="text/event-stream", headers=headers)
 
     async def _whole_or_waiting(self, request: Request, release: Callable[[], None]) -> Response:
         """Return the whole answer; while it waits for a person, a response that shows signs of life until it comes."""
@@ -125,7 +139,12 @@ class Serving:
             going_on = True
             body = with_signs_of_life(self._late(work), b" ", every_seconds=ALIVE_SECONDS)
             headers = {"x-accel-buffering": "no"} | self._headers()
-            return Going(body, lambda: self._end(release), media_type="application/json", headers=headers)
+
+            def end() -> None:
+                work.cancel()
+                self._end(release)
+
+            return Going(self.house, body, end, media_type="application/json", headers=headers)
         finally:
             if not going_on:
                 await cancelled(work)
@@ -139,7 +158,7 @@ class Serving:
         try:
             yield await work
         except SafetyLayersError as error:
-            self.failed = type(error).__name__
+            await self._failed(error)
             replies = [self._blocked() for _ in self.case.asks]
             answer = self.shape.whole(self.case, replies, self.usage, self._oversight())
             yield json.dumps(answer.model_dump(mode="json") | body_of(error)).encode()
@@ -153,6 +172,7 @@ class Serving:
         release()
         tracing.end(self._span, self.usage, self._finishes, self._oversight(), self.failed)
         metrics = self.house.metrics
+        metrics.steered.inc(sum(overseer.draft.steered_tokens for overseer in self.overseers))
         metrics.tokens.labels("prompt").inc(self.usage.prompt_tokens)
         metrics.tokens.labels("completion").inc(self.usage.completion_tokens)
         for ruling in self._rulings():
@@ -165,8 +185,11 @@ class Serving:
         else:
             replies = [self._blocked() for _ in self.case.asks]
         self._count(replies)
+        self.house.must_run()
+        if any(ruling.by == OPERATOR for ruling in self.case.decision.rulings):
+            replies = [self._blocked() for _ in replies]  # stopped after some of them were ready
         answer = self.shape.whole(self.case, replies, self.usage, self._oversight())
-        return answer.model_dump_json(exclude_none=False).encode()
+        return answer.model_dump_json().encode()
 
     async def _events(self) -> AsyncGenerator[bytes]:
         """Yield the answer as server-sent events. What goes wrong ends it with an error frame."""
@@ -188,14 +211,15 @@ class Serving:
                 yield _event(self.shape.closing(self.case, self.usage, self._oversight()))
             yield b"data: [DONE]\n\n"
         except SafetyLayersError as error:
-            self.failed = type(error).__name__
             yield f"data: {json.dumps(body_of(error))}\n\n".encode()
+            await self._failed(error)
         except Exception as error:
             logger.exception("a stream broke off")
-            self.failed = type(error).__name__
             yield f"data: {json.dumps(body_of(SafetyLayersError('The gateway failed.')))}\n\n".encode()
+            await self._failed(error)
 
     def _part(self, place: int, reply: Whole, part: Cleared) -> bytes:
+        self.house.must_run()  # parts of several replies may have waited for each other
         offset = len(reply.text)
         reply.add(part)
         return _event(self.shape.part(self.case, place, part, offset))
@@ -209,13 +233,14 @@ class Serving:
         return reply
 
     def _count(self, replies: Sequence[Whole]) -> None:
-        asked = max((reply.prompt_tokens for reply in replies), default=0)
+        each = max(1, len(replies) // max(1, len(self.case.prompts)))  # replies to one prompt
+        asked = sum(reply.prompt_tokens for reply in replies[::each])
         written = sum(reply.completion_tokens for reply in replies)
         self._finishes = [reply.finish for reply in replies]
         self.usage = Usage(prompt_tokens=asked, completion_tokens=written, total_tokens=asked + written)
 
     def _rulings(self) -> list[Ruling]:
-        found = list(self.case.decision.rulings)
+        found = [*self.case.decision.rulings, *self.house.standing_rulings(self.case.enforced.policy)]
         for overseer in self.overseers:
             found += overseer.draft.decision.rulings
         return found
@@ -240,22 +265,49 @@ async def _collected(overseer: Overseer) -> Whole:
 
 
 class Going(StreamingResponse):
-    """A response that goes on after its handler has returned, and tells when it has ended, however that comes about."""
+    """A response that goes on after its handler has returned, and tells when it has ended, however that comes about.
+
+    Text may wait here for its reader. A reader who takes too long is left, and at a stop so is everyone who does.
+    """
 
     def __init__(
-        self, body: AsyncGenerator[bytes], end: Callable[[], None], *, media_type: str, headers: Mapping[str, str]
+        self,
+        house: House,
+        body: AsyncGenerator[bytes],
+        end: Callable[[], None],
+        *,
+        media_type: str,
+        headers: Mapping[str, str],
     ) -> None:
         """Send a body; call `end` after it."""
         super().__init__(body, media_type=media_type, headers=headers)
-        self._body, self._end = body, end
+        self._house, self._body, self._end = house, body, end
+        self._sending: asyncio.Timeout | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send, and end."""
+
+        async def within_time(message: Message) -> None:
+            async with asyncio.timeout(READER_SECONDS) as self._sending:
+                await send(message)
+            self._sending = None
+
+        self._house.going.add(self._leave)
         try:
-            await super().__call__(scope, receive, send)
+            with suppress(TimeoutError):
+                await super().__call__(scope, receive, within_time)
         finally:
-            await self._body.aclose()
-            self._end()
+            self._house.going.discard(self._leave)
+            try:
+                await self._body.aclose()
+            finally:
+                self._end()
+
+    def _leave(self) -> None:
+        """End a wait for the reader. What is not sent by now is not sent any more."""
+        if self._sending is not None:
+            with suppress(RuntimeError):
+                self._sending.reschedule(asyncio.get_running_loop().time())
 
 
 def _event(answer: BaseModel) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 STORE_SECONDS = 6.0
 """How long a request waits for the store; a little longer than the store's own time-outs."""
+CANARY_SECONDS = 30.0
+"""How long the monitors may take to answer."""
 
 
 @dataclass(kw_only=True)
@@ -67,6 +69,8 @@ class House:
     """What the last canary saw, while the monitors inside the model do not answer as they should."""
     active: int = 0
     """Requests being served."""
+    going: set[Callable[[], None]] = field(default_factory=set)
+    """Ends responses that wait for their readers; a stop does so."""
     _waiting: set[asyncio.Timeout] = field(default_factory=set)
     _sampling: set[asyncio.Task[Held]] = field(default_factory=set)
 
@@ -105,6 +109,7 @@ class House:
             async with asyncio.timeout(seconds) as waiting:
                 self._waiting.add(waiting)
                 try:
+                    self.must_run()
                     yield
                 finally:
                     self._waiting.discard(waiting)
@@ -115,7 +120,10 @@ class House:
     def hurry(self) -> None:
         """End all waiting for the store: the gateway was stopped. Call it in the event loop."""
         for waiting in list(self._waiting):
-            waiting.reschedule(asyncio.get_running_loop().time())
+            with suppress(RuntimeError):  # it is ending by itself at this moment
+                waiting.reschedule(asyncio.get_running_loop().time())
+        for end in list(self.going):
+            end()
 
     async def keep(self, entry: Entry) -> None:
         """Return once an entry is in the log. Raises AuditError, StoreError, ModeError."""
@@ -135,15 +143,14 @@ class House:
         if state.mode is Mode.STOPPED:
             raise ModeError(f"The gateway is stopped: {state.reason}", mend="Two people can let it run again.")
 
-    def take_slot(self, principal: Principal) -> Callable[[], None]:
+    def take_slot(self) -> Callable[[], None]:
         """Let one more request be served; what is returned ends that, however often it is called.
 
         Raises:
-            BusyError: there are too many at once, or too many of this key in a minute.
+            BusyError: there are too many at once.
         """
         if self.active >= self.shelf.current.policy.limits.concurrent:
             raise BusyError("Too many requests at once.", mend="Ask again in a moment.")
-        self.paces.take(principal)
         self.active += 1
         taken = [True]
 
@@ -163,9 +170,14 @@ class House:
             asked_by=case.principal.person,
         )
         if self.overrides.is_fresh:
-            return find()
-        async with self.patience():
-            return await asyncio.to_thread(find)
+            found = find()
+        else:
+            async with self.patience():
+                found = await asyncio.to_thread(find)
+        if found is None or found.request is None:
+            return found
+        async with self.patience():  # it is for one request, and so for one use
+            return found if await asyncio.to_thread(self.overrides.use, found) else None
 
     async def review(self, case: Case, draft: Draft, reply: str) -> Outcome:
         """Let a reply wait for a person.
@@ -234,7 +246,8 @@ class House:
         if self.engine.watched_by is None:
             return
         try:
-            canary = await self.engine.canary()
+            async with asyncio.timeout(CANARY_SECONDS):
+                canary = await self.engine.canary()
             alive, detail = canary.alive, canary.detail
         except Exception as error:
             logger.exception("the canary could not be asked")

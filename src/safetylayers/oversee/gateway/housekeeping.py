@@ -28,6 +28,8 @@ async def keep_house(house: House) -> None:
                 await asyncio.to_thread(forget, house)
         except SafetyLayersError as error:
             logger.warning("housekeeping has to wait: %s", error.message)
+        except Exception:
+            logger.exception("housekeeping has to wait")
         rounds += 1
         await asyncio.sleep(CLOSE_SECONDS)
 

@@ -30,12 +30,16 @@ async def moderate(house: House, principal: Principal, texts: list[str]) -> Mode
     name = new_id("modr")
     results = [await _moderate(house, text, f"{name}/{place}") for place, text in enumerate(texts)]
     facts: dict[str, JSON] = {"request": name, "flagged": [result.flagged for result in results]}
+    house.must_run()
     await house.keep(Entry(kind="moderation", actor=house.actor, facts=facts, subject=principal.id))
     model = house.engine.watched_by or "guards"
     return ModerationAnswer(id=name, model=model, results=results)
 
 
 async def _moderate(house: House, text: str, name: str) -> Moderation:
+    house.must_run()
+    if house.monitors_dead:
+        raise no_verdict("monitors")
     enforced = house.shelf.current
     messages = (Message("user", text),)
     decision = await decide(enforced, messages)
@@ -50,7 +54,8 @@ async def _moderate(house: House, text: str, name: str) -> Moderation:
         scores[ruling.kind] = max(scores[ruling.kind], _score(ruling))
     reading = await read_prompt(house.engine, messages, shift=enforced.policy.monitors.shift, name=name)
     if reading is not None:
-        categories[HARM], scores[HARM] = passed(reading), _probability(reading)
+        categories[HARM] = categories.get(HARM, False) or passed(reading)
+        scores[HARM] = max(scores.get(HARM, 0.0), _probability(reading))
     return Moderation(flagged=any(categories.values()), categories=categories, category_scores=scores)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from safetylayers.oversee.audit.entry import Entry
 from safetylayers.oversee.gateway import tracing
-from safetylayers.oversee.gateway.house import House
+from safetylayers.oversee.gateway.house import STORE_SECONDS, House
 from safetylayers.oversee.gateway.housekeeping import keep_house
 from safetylayers.oversee.gateway.site import Site
 from safetylayers.oversee.identity.principal import MACHINE
@@ -69,7 +69,7 @@ async def open_house(
             house.tracer = provider.get_tracer("safetylayers")
         await asyncio.to_thread(house.keeper.start)
         stack.push_async_callback(asyncio.to_thread, house.keeper.close)
-        await house.keep(_entry(house, "replica-started"))
+        await _note(house, "replica-started")
         stack.push_async_callback(_farewell, house)
         await house.ask_canary()
         for work in (house.watch_monitors(), house.shelf.follow(), keep_house(house)):
@@ -87,7 +87,7 @@ def _house(site: Site, engine: Engine, replica: str, lease_seconds: float) -> Ho
                 loop.call_soon_threadsafe(house.hurry)
 
     keeper = ModeKeeper(
-        site.database, replica=replica, lease_s=lease_seconds, on_change=changed, running=lambda: len(house.live)
+        site.database, replica=replica, lease_s=lease_seconds, on_change=changed, running=lambda: house.active
     )
     house = House(
         replica=replica,
@@ -109,10 +109,15 @@ def _entry(house: House, kind: str) -> Entry:
     return Entry(kind=kind, actor=house.actor, facts=facts)
 
 
+async def _note(house: House, kind: str) -> None:
+    async with asyncio.timeout(STORE_SECONDS):  # in whatever mode
+        await house.log.append(_entry(house, kind))
+
+
 async def _farewell(house: House) -> None:
     """Log that this replica ends. One that cannot any more ends all the same."""
     try:
-        await house.keep(_entry(house, "replica-ended"))
+        await _note(house, "replica-ended")
     except Exception:
         logger.exception("the log could not be told that this replica ends")
 

@@ -1,7 +1,7 @@
 """One reply under the policy: made, checked, logged, and only then sent.
 
-Whatever the reply is (streamed or not, plain, redacted, edited by a reviewer), it leaves through `_send`, which refuses
-what was not checked, waits until the log has kept that it leaves, and looks at the mode once more after that.
+Whatever of the model's leaves (streamed or not, plain, redacted, edited by a reviewer) leaves through `_send`, which
+refuses what was not checked, waits until the log has kept that it leaves, and looks at the mode once more after that.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from safetylayers.oversee.audit.entry import JSON, Entry
 from safetylayers.oversee.gateway.case import Case
 from safetylayers.oversee.gateway.draft import Draft
 from safetylayers.oversee.gateway.pump import gathered, singly
+from safetylayers.oversee.gateway.seeds import other_seed
 from safetylayers.oversee.policy.actions import Action, strictest
 from safetylayers.oversee.policy.decision import Ruling
 from safetylayers.oversee.words import Ask, Finish, Piece, Token
@@ -56,6 +57,7 @@ class Overseer:
         self._attempt_no = 0
         self._again: Ask | None = None
         self._sent = False
+        self._ruled = 0
         self._held_since: float | None = None
 
     @property
@@ -64,7 +66,17 @@ class Overseer:
         return 0.0 if self._held_since is None else time.monotonic() - self._held_since
 
     def _new_draft(self) -> Draft:
-        return Draft(self.case.enforced, self.case.messages, steers=self.house.engine.steers)
+        last = self.case.messages[-1] if self.case.messages else None
+        given = last.content if last and last.role == "assistant" else ""
+        engine = self.house.engine
+        return Draft(
+            self.case.enforced,
+            self.case.messages,
+            goes_on_from=given if self.ask.prompt is None else self.ask.prompt,
+            watched=engine.watched_by is not None,
+            steers=engine.steers,
+            allowed=self.case.allowed_by is not None,
+        )
 
     async def run(self) -> AsyncGenerator[Cleared]:
         """Yield the reply's parts as they may leave; the last one has a `finish`.
@@ -89,7 +101,7 @@ class Overseer:
                     raise
                 ask, self._again = self._again, None
                 if ask is not None:
-                    self.draft = self._new_draft()
+                    self.draft, self._ruled = self._new_draft(), 0
 
     async def _attempt(self, ask: Ask) -> AsyncGenerator[Cleared]:
         """Make the reply once."""
@@ -109,7 +121,7 @@ class Overseer:
                     return
                 if action is Action.REGENERATE:
                     self._again = self._next_ask(ask)
-                    await self._log("regenerate", "")
+                    await self._log("regenerate", draft.text)
                     return
                 if action is not Action.HOLD and (ask.stream or draft.finish is not None):
                     part = await self._release()
@@ -127,9 +139,8 @@ class Overseer:
 
     def _action(self) -> Action:
         """Return what is to be done now; of a steered reply nothing, for the gate inside the model sees to it."""
-        if self.case.allowed_by:
-            return Action.ALLOW
-        actions = [self._flow(ruling) for ruling in (*self.case.decision.rulings, *self.draft.decision.rulings)]
+        found = () if self.case.allowed_by else (*self.case.decision.rulings, *self.draft.decision.rulings)
+        actions = [self._flow(ruling) for ruling in (*found, *self.house.standing_rulings(self.policy))]
         action = strictest(actions)
         if action is Action.REGENERATE and (self.draft.released or self._attempt_no >= self.policy.attempts):
             return Action.BLOCK
@@ -140,14 +151,18 @@ class Overseer:
         action = ruling.effective
         if action is not Action.STEER:
             return action
-        if ruling.by.startswith(MONITOR) or ruling in self.case.decision.rulings or self.ask.refuse:
+        if ruling.by.startswith(MONITOR) or ruling in self.case.decision.rulings:
             return Action.ALLOW  # the gate is open, or was ordered open from the first token
-        return Action.REGENERATE if self.house.engine.steers else Action.BLOCK
+        # What is found in a reply that was steered already cannot be steered away.
+        return Action.REGENERATE if self.house.engine.steers and not self.ask.refuse else Action.BLOCK
 
     def _next_ask(self, ask: Ask) -> Ask:
         """Return the request for another attempt: with another seed, or with the gate ordered open."""
-        steer = any(ruling.effective is Action.STEER for ruling in self.draft.decision.rulings)
-        seed = None if ask.sampling.seed is None else ask.sampling.seed + 1
+        steer = any(
+            ruling.effective is Action.STEER and not ruling.by.startswith(MONITOR)
+            for ruling in self.draft.decision.rulings
+        )
+        seed = None if ask.sampling.seed is None else other_seed(ask.sampling.seed, "again")
         again = replace(
             ask,
             id=f"{self.ask.id}+{self._attempt_no}",
@@ -169,10 +184,12 @@ class Overseer:
         """Log a part, look at the mode, and let it go."""
         draft, start = self.draft, self.draft.released
         if review is None:
-            draft.leave(end)
+            draft.leave(end, last=finish is not None)
         draft.released = end
         await self._log("release", text, start=start, end=end, finish=finish, review=review)
         self.house.must_run()
+        if self._action() is Action.BLOCK:  # an operator stopped it meanwhile, or the monitors died
+            return await self._withhold(review=review)
         first, self._sent = not self._sent, True
         return Cleared(
             text=text,
@@ -233,12 +250,13 @@ class Overseer:
             "end": end,
             "sha256": hashlib.sha256(text.encode()).hexdigest(),
             "finish": finish,
-            "checked": dict(draft.checked),
-            "rulings": draft.decision.facts(),
+            "checked": draft.checked,
+            "rulings": draft.decision.facts()[self._ruled :],
             "steered": {"tokens": draft.steered_tokens, "strength": draft.strongest},
             "review": review,
             "override": self.case.allowed_by,
         }
+        self._ruled = len(draft.decision.rulings)  # what is in the log already need not be there again
         payload = {"text": text} if policy.log_texts else None
         await self.house.keep(
             Entry(kind=kind, actor=self.house.actor, facts=facts, payload=payload, subject=self.case.principal.id)

@@ -13,6 +13,7 @@ from starlette.requests import ClientDisconnect, Request
 from safetylayers.errors import AccessError
 from safetylayers.oversee.gateway.case import Case
 from safetylayers.oversee.gateway.errors import RequestError
+from safetylayers.oversee.gateway.seeds import other_seed
 from safetylayers.oversee.identity.principal import Principal
 from safetylayers.oversee.identity.roles import Right
 from safetylayers.oversee.words import Ask, Message, Sampling
@@ -34,6 +35,7 @@ async def authenticated(house: House, request: Request) -> Principal:
 
     Raises:
         RequestError: there is none, or it is not valid.
+        BusyError: it has asked too often in the last minute.
         StoreError: keys cannot be looked up.
     """
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
@@ -42,7 +44,9 @@ async def authenticated(house: House, request: Request) -> Principal:
             "A key is missing: send it as 'Authorization: Bearer KEY'.", status=401, code="invalid_api_key"
         )
     try:
-        return await house.authenticate(token.strip())
+        principal = await house.authenticate(token.strip())
+        house.paces.take(principal)
+        return principal
     except AccessError as error:
         raise RequestError(str(error), status=401, code="invalid_api_key") from error
 
@@ -87,6 +91,16 @@ def check_model(house: House, principal: Principal, model: str) -> None:
         raise RequestError(f"{model!r}: no such model for this key.", status=404, code="model_not_found", param="model")
 
 
+def check_alternatives(sampling: Sampling, *, most: int) -> None:
+    """Raise RequestError where more likely tokens are asked for than the policy lets out."""
+    if (sampling.logprobs or 0) > most:
+        raise RequestError(
+            f"This policy names at most {most} likely tokens beside each one (limits.alternatives).",
+            param="top_logprobs",
+            code="not_allowed_by_policy",
+        )
+
+
 def open_case(
     house: House,
     principal: Principal,
@@ -123,4 +137,6 @@ def open_case(
 
 def seeded(sampling: Sampling, place: int) -> Sampling:
     """Return sampling for the reply at this place: with one seed for all of them, they would all be the same."""
-    return sampling if sampling.seed is None else replace(sampling, seed=sampling.seed + place)
+    if sampling.seed is None or place == 0:
+        return sampling
+    return replace(sampling, seed=other_seed(sampling.seed, "choice", place))

@@ -1,4 +1,8 @@
-"""Requests in the form of the OpenAI API. What is not supported is refused by name, never ignored."""
+"""Requests in the form of the OpenAI API.
+
+What would change the reply and is not supported is refused by name. Labels that callers put on their requests (name,
+user, metadata) are taken and not used.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +17,14 @@ LONGEST = 10_000_000
 """Characters of one message; the policy's limit on the body is far below."""
 
 
+LONGEST_STOP = 200
+
+
 class _Request(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+Stop = Annotated[str, Field(min_length=1, max_length=LONGEST_STOP)]
 Body = TypeVar("Body", bound=_Request)
 
 
@@ -61,7 +69,7 @@ class _Generation(_Request):
     stream: bool | None = False
     stream_options: StreamOptions | None = None
     n: Annotated[int, Field(ge=1, le=128)] | None = 1
-    stop: str | Annotated[list[Annotated[str, Field(min_length=1)]], Field(max_length=8)] | None = None
+    stop: Stop | Annotated[list[Stop], Field(max_length=8)] | None = None
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
@@ -83,7 +91,7 @@ class _Generation(_Request):
         """The texts that end a reply."""
         if self.stop is None:
             return ()
-        return (self.stop,) if isinstance(self.stop, str) and self.stop else tuple(self.stop)
+        return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
 
     def _sampling(self, *, max_tokens: int, logprobs: int | None) -> Sampling:
         return Sampling(
@@ -100,6 +108,7 @@ class ChatRequest(_Generation):
     """POST /v1/chat/completions."""
 
     messages: Annotated[list[ChatMessage], Field(min_length=1)]
+    max_tokens: Annotated[int, Field(ge=1, le=2**31)] | None = None
     max_completion_tokens: Annotated[int, Field(ge=1, le=2**31)] | None = None
     logprobs: bool | None = False
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None

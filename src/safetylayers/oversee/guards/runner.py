@@ -80,12 +80,14 @@ def _nonsense(guard: Guard, passage: Passage, verdict: Verdict) -> str:
         return "it goes backwards or beyond the text"
     if passage.final and verdict.checked != length:
         return "it leaves the end of a finished text unchecked"
-    return next(filter(None, (_nonsense_in(guard, length, finding) for finding in verdict.findings)), "")
+    return next(filter(None, (_nonsense_in(guard, passage, finding) for finding in verdict.findings)), "")
 
 
-def _nonsense_in(guard: Guard, length: int, finding: Finding) -> str:
+def _nonsense_in(guard: Guard, passage: Passage, finding: Finding) -> str:
     if finding.kind not in guard.kinds:
         return "it finds a kind that the guard does not have"
-    if not 0 <= finding.start <= finding.end <= length:
+    if not 0 <= finding.start <= finding.end <= len(passage.text):
         return "a finding lies outside the text"
+    if finding.start < finding.end <= passage.start:
+        return "a finding lies in text that it had passed"
     return ""

@@ -36,6 +36,9 @@ class Limits(Record):
     """Of a reply to a request that names no limit."""
     choices: int = Field(default=8, ge=1)
     """Replies to one request (n)."""
+    alternatives: int = Field(default=0, ge=0, le=20)
+    """Likely tokens that may be named beside each one (top_logprobs). They show what the model would say, and no guard
+    reads them."""
     concurrent: int = Field(default=64, ge=1)
     """Requests at once; more are turned away."""
     reply_seconds: float = Field(default=300, gt=0)
@@ -84,6 +87,8 @@ class MonitorRule(Record):
     def _can_be_done(cls, action: Action) -> Action:
         if action is Action.REDACT:
             raise ValueError("a monitor says nothing about single words, so there is nothing to redact")
+        if action is Action.REGENERATE:
+            raise ValueError("the same prompt reads the same again; choose steer, hold or block")
         return action
 
 
@@ -108,9 +113,11 @@ class Monitors(Record):
 
     @model_validator(mode="after")
     def _one_gate(self) -> Self:
-        actions = {self.prompt.action, self.reply.action}
+        actions = {Action.ALLOW if rule.shadow else rule.action for rule in (self.prompt, self.reply)}
         if Action.STEER in actions and Action.ALLOW in actions:
-            raise ValueError("one gate reads prompt and reply: it cannot steer for one and allow for the other")
+            raise ValueError(
+                "one gate reads prompt and reply: it cannot steer for one, and allow or only log for the other"
+            )
         return self
 
 
@@ -151,6 +158,8 @@ class Policy(Record):
             actions = [rule.action, *rule.actions.values()]
             if "output" not in rule.reads and {Action.REGENERATE} & set(actions):
                 raise ValueError(f"guards.{name}: a request cannot be regenerated; choose another action")
+            if self.attempts == 1 and Action.REGENERATE in actions:
+                raise ValueError(f"guards.{name}: to regenerate takes attempts of 2 or more")
         return self
 
     @cached_property

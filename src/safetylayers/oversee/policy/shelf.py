@@ -17,7 +17,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, func, select
 
-from safetylayers.errors import PolicyError, SafetyLayersError
+from safetylayers.errors import PolicyError
 from safetylayers.oversee.audit.entry import Entry
 from safetylayers.oversee.audit.log import AuditLog
 from safetylayers.oversee.identity.principal import Principal
@@ -30,6 +30,10 @@ from safetylayers.oversee.store.database import Database
 
 logger = logging.getLogger(__name__)
 LOOK_SECONDS = 1.0
+RETRY_LOOKS = 30
+"""How many looks to pass over after one that failed: making guards may be expensive."""
+RETIRE_SECONDS = 900.0
+"""How long requests that came under an earlier policy may still need its guards."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,8 @@ class PolicyShelf:
         self._number = 0
         self._current: Enforced | None = None
         self._retired: list[Enforced] = []
+        self._closing: set[asyncio.Task[None]] = set()
+        self._patience = 0
         self.behind: str | None = None
         """Why the newest policy is not in force here; None while it is."""
 
@@ -142,16 +148,18 @@ class PolicyShelf:
 
     async def look(self) -> None:
         """Take the newest policy if it is not in force here. What goes wrong is logged and kept in `behind`."""
+        self._patience -= 1
+        if self._patience > 0:
+            return
         try:
             newest = await asyncio.to_thread(self._newer)
             if newest is not None:
-                made = await asyncio.to_thread(enforce, newest.policy)
-                await made.open()
-                self._take(newest, made)
-        except (SafetyLayersError, OSError) as error:
+                self._take(newest, await _ready(newest.policy))
+        except Exception as error:  # a plug-in may raise anything, and the next policy is looked for all the same
             if self.behind is None:
-                logger.error("the newest policy is not in force here: %s", error)
-            self.behind = str(error)
+                logger.exception("the newest policy is not in force here")
+            self.behind = str(error) or type(error).__name__
+            self._patience = RETRY_LOOKS
 
     def _newer(self) -> Shelved | None:
         with self._database.read() as connection:
@@ -160,11 +168,26 @@ class PolicyShelf:
 
     def _take(self, shelved: Shelved, made: Enforced) -> None:
         if self._current is not None:
-            self._retired.append(self._current)  # requests that came under it still use its guards
+            self._retire(self._current)
         self._current, self._number, self.behind = made, shelved.number, None
+
+    def _retire(self, enforced: Enforced) -> None:
+        """Let go of a policy's guards once no request can need them."""
+        self._retired.append(enforced)
+
+        async def later() -> None:
+            await asyncio.sleep(RETIRE_SECONDS)
+            self._retired.remove(enforced)
+            await enforced.close()
+
+        task = asyncio.get_running_loop().create_task(later())
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
 
     async def close(self) -> None:
         """Let go of what all guards hold."""
+        for task in list(self._closing):
+            task.cancel()
         for enforced in (*self._retired, *([self._current] if self._current else [])):
             await enforced.close()
 
@@ -175,6 +198,17 @@ def difference(before: Policy, after: Policy) -> str:
         before.as_yaml().splitlines(), after.as_yaml().splitlines(), "in force", "proposed", lineterm="", n=3
     )
     return "\n".join(lines)
+
+
+async def _ready(policy: Policy) -> Enforced:
+    """Make a policy's guards ready; where one cannot be, let go of the others."""
+    made = await asyncio.to_thread(enforce, policy)
+    try:
+        await made.open()
+    except BaseException:
+        await made.close()
+        raise
+    return made
 
 
 def _newest(connection: Connection) -> Shelved | None:

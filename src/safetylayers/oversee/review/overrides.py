@@ -130,6 +130,23 @@ class Overrides:
         ]
         return min(found, key=lambda override: override.verdict is Verdict.ALLOW, default=None)
 
+    def use(self, override: Override) -> bool:
+        """Use up an override that is for one request; return whether it still held. Others may be used again.
+
+        Raises:
+            StoreError: that cannot be kept.
+        """
+        if override.request is None:
+            return True
+        holds = (table.c.id == override.id) & (table.c.expires > self._clock())
+        with self._database.write() as connection:
+            row = connection.execute(table.update().where(holds).values(expires=self._clock()).returning(table)).first()
+            if row is not None:
+                facts: dict[str, JSON] = {"override": override.id, "request": override.request}
+                self._log.append_in(connection, [Entry(kind="override-used", actor="gateway", facts=facts)])
+        self._read = float("-inf")
+        return row is not None
+
     @property
     def is_fresh(self) -> bool:
         """Whether `find` answers from memory."""
