@@ -19,7 +19,8 @@ version: 1
 name: test
 monitors: {prompt: {action: hold}, reply: {action: block}}
 guards:
-  codes: {kind: patterns, reads: [output], action: redact, settings: {patterns: {code: {regex: 'K-[0-9]+', longest: 8}}}}
+  codes:
+    {kind: patterns, reads: [output], action: redact, settings: {patterns: {code: {regex: 'K-[0-9]+', longest: 8}}}}
   words: {kind: patterns, reads: [output], action: redact, settings: {patterns: {word: {regex: '[0-9]+x', longest: 8}}}}
 """
 

@@ -111,6 +111,16 @@ def test_requests_that_make_no_sense_are_told_why(start: Starter) -> None:
             assert plain.get("/v1/chat/completions").status_code == 405
 
 
+def test_a_blocked_prompt_is_not_echoed_and_alternatives_are_the_policys_to_give(start: Starter) -> None:
+    with start(BLOCKING) as gateway:
+        client = openai(gateway)
+        for stream in (False, True):
+            answer = client.completions.create(model="mock", prompt="K-1234", echo=True, stream=stream)
+            assert "K-1234" not in str(list(answer) if stream else answer)
+        with pytest.raises(BadRequestError, match=r"limits\.alternatives"):
+            said(client, logprobs=True, top_logprobs=3)
+
+
 def test_a_wrong_key_opens_nothing(start: Starter) -> None:
     with start() as gateway:
         with pytest.raises(AuthenticationError):
