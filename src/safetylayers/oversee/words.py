@@ -56,11 +56,6 @@ class Ask:
     stream: bool = False
     """Whether pieces are wanted as they come; a server upstream is asked likewise."""
 
-    @property
-    def text(self) -> str:
-        """All that was said to the model, for guards."""
-        return self.prompt if self.prompt is not None else "\n".join(message.content for message in self.messages)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:

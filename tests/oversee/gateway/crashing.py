@@ -217,7 +217,7 @@ def check(data: Path, seen: list[Seen]) -> tuple[int, list[str]]:
         found = verify(site.database, site.log.verifier, vault=site.secrets.vault, kept=notes)
         wrong = [problem.text for problem in found.problems] + ([] if notes else ["There is no checkpoint."])
         logged = _logged(site)
-        return found.size, wrong + [text for one in seen for text in _wrong_with(one, logged)]
+        return found.size, wrong + [text for one in seen for text in wrong_with(one, logged)]
     finally:
         site.close()
 
@@ -236,7 +236,7 @@ def _logged(site: Site) -> dict[str, Logged]:
     return found
 
 
-def _wrong_with(seen: Seen, logged: dict[str, Logged]) -> Iterator[str]:
+def wrong_with(seen: Seen, logged: dict[str, Logged]) -> Iterator[str]:
     """Yield what a client saw and the log does not tell."""
     text, kept = "".join(seen.pieces), logged.get(seen.request or "", Logged())
     if text and not kept.asked:

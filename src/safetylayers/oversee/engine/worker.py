@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from safetylayers.errors import EngineError
+from safetylayers.errors import EngineError, PromptError
 from safetylayers.oversee.engine.batch import Batch
 from safetylayers.oversee.engine.forward import Forward
 from safetylayers.oversee.engine.mailbox import Post, deliver
@@ -49,7 +49,16 @@ class Worker:
         self._thread.start()
 
     def submit(self, job: Job) -> None:
-        """Let a job wait for its turn."""
+        """Let a reply wait for its turn.
+
+        Raises:
+            PromptError: the prompt is to be scored and is too long for that.
+        """
+        if job.scored and len(job.prompt.ids) > self._scored_at_once:
+            raise PromptError(
+                f"The prompt is {len(job.prompt.ids)} tokens long; at most {self._scored_at_once} can be scored.",
+                mend="Leave logprobs out, or shorten it.",
+            )
         with self._news:
             (self._waiting.appendleft if job.first else self._waiting.append)(job)
             self._news.notify()

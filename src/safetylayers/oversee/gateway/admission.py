@@ -14,7 +14,6 @@ from safetylayers.oversee.gateway.case import Case
 from safetylayers.oversee.gateway.redaction import redact_messages
 from safetylayers.oversee.gateway.reply import no_verdict
 from safetylayers.oversee.guards.base import Passage, Verdict
-from safetylayers.oversee.guards.runner import Failure
 from safetylayers.oversee.policy.actions import Action, strictest
 from safetylayers.oversee.policy.decision import Decision, Ruling, rule_on, rule_on_failure
 from safetylayers.oversee.policy.enforced import Enforced
@@ -32,7 +31,7 @@ async def decide(enforced: Enforced, messages: tuple[Message, ...]) -> Decision:
     for check in await enforced.check(dict.fromkeys(enforced.reading("input"), passage)):
         if isinstance(check.answer, Verdict):
             decision.rulings += rule_on(enforced.policy, check.guard, check.answer.findings)
-        elif isinstance(check.answer, Failure):
+        else:
             decision.rulings.append(rule_on_failure(enforced.policy, check.answer))
     return decision
 

@@ -14,7 +14,6 @@ from dataclasses import replace
 from safetylayers.oversee.gateway.redaction import redact
 from safetylayers.oversee.guards.base import Finding, Passage, Verdict
 from safetylayers.oversee.guards.ledger import Ledger
-from safetylayers.oversee.guards.runner import Failure
 from safetylayers.oversee.policy.actions import Action
 from safetylayers.oversee.policy.decision import (
     Decision,
@@ -161,7 +160,7 @@ class Draft:
         if isinstance(check.answer, Verdict):
             self.decision.rulings += rule_on(policy, check.guard, self._placed(check.answer.findings))
             self._mark(check.guard, check.answer.checked)
-        elif isinstance(check.answer, Failure):
+        else:
             ruling = rule_on_failure(policy, check.answer)
             self.decision.rulings.append(ruling)
             if self._allowed or ruling.effective in (Action.ALLOW, Action.HOLD):

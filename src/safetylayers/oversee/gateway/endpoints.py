@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -9,6 +10,7 @@ from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
 
+from safetylayers.errors import EngineError
 from safetylayers.oversee.gateway.answers import Health, Model, ModelList
 from safetylayers.oversee.gateway.chat import ChatShape, chat_ask, messages_of
 from safetylayers.oversee.gateway.completions import CompletionShape, completion_ask
@@ -84,10 +86,14 @@ async def moderations(house: House, request: Request) -> Response:
     if not principal.may(Right.ASK):
         raise RequestError("This key may not ask.", status=403, code="not_allowed")
     house.must_run()
-    body = parse(ModerationRequest, await read_body(request, most=house.shelf.current.policy.limits.body_bytes))
+    limits = house.shelf.current.policy.limits
+    body = parse(ModerationRequest, await read_body(request, most=limits.body_bytes))
     release = house.take_slot()
     try:
-        return _json(await moderate(house, principal, body.texts))
+        async with asyncio.timeout(limits.reply_seconds):
+            return _json(await moderate(house, principal, body.texts))
+    except TimeoutError as error:
+        raise EngineError("Reading took longer than the policy allows.", mend="Send fewer texts.") from error
     finally:
         release()
 

@@ -47,6 +47,8 @@ async def explain(enforced: Enforced, prompt: str, *, engine: Engine | None = No
             steps.append(_monitor_step(engine, reading, ruling))
         finally:
             await engine.close()
+    if engine is not None and engine.watched_by is None and enforced.policy.monitors.unwatched != "allow":
+        rulings.append(Ruling("monitors", "unwatched", Action(enforced.policy.monitors.unwatched)))
     steps += [f"{guard}: would read the reply" for guard in enforced.reading("output")]
     action = strictest([request_action(decision.rulings, steers=bool(engine and engine.steers)), *_actions(rulings)])
     causes = sorted({ruling.by for ruling in rulings if ruling.effective is not Action.ALLOW})

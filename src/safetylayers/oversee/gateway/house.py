@@ -224,6 +224,10 @@ class House:
         if not task.cancelled() and task.exception() is not None:
             logger.error("a sample could not be kept (%s)", type(task.exception()).__name__)
 
+    def timed(self, guard: str, seconds: float) -> None:
+        """Take note of how long a guard took."""
+        self.metrics.guard_seconds.labels(guard).observe(seconds)
+
     def standing_rulings(self, policy: Policy) -> list[Ruling]:
         """Return what holds for every request now: restricted mode, or monitors that do not answer."""
         rulings = []

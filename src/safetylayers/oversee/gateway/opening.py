@@ -63,6 +63,7 @@ async def open_house(
         stack.push_async_callback(engine.close)
         house = _house(site, engine, replica, lease_seconds)
         house.safety_map = found
+        site.shelf.tell_times(house.timed)
         if traces:
             provider = tracing.provider_for(traces, replica=replica)
             stack.callback(provider.shutdown)

@@ -8,7 +8,6 @@ DATA/caller.key     a first key for programs, made by the first gateway
 
 from __future__ import annotations
 
-import os
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,12 +95,17 @@ class Site:
         self.database.close()
 
     def first_key(self) -> Path | None:
-        """Make a first key for programs where there is none at all; return the file that it was written to."""
-        if self.keys.all():
+        """Make a first key for programs where there is none at all; return the file that it was written to.
+
+        A start that is cut short leaves a file behind by which the next one knows, and makes the key once more.
+        """
+        path, unfinished = self.folder / "caller.key", self.folder / ".caller.key"
+        if self.keys.all() and not unfinished.exists():
             return None
-        owner = self.people.create(CALLERS, secrets.token_urlsafe(32), [Role.CALLER], by=MACHINE)
+        unfinished.touch(0o600)
+        owner = next((person for person in self.people.everybody() if person.name == CALLERS), None)
+        owner = owner or self.people.create(CALLERS, secrets.token_urlsafe(32), [Role.CALLER], by=MACHINE)
         made = self.keys.create("first key", owner=owner.id, by=MACHINE)
-        path = self.folder / "caller.key"
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            file.write(made.token + "\n")
+        unfinished.write_text(made.token + "\n")
+        unfinished.replace(path)
         return path

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from safetylayers.oversee.guards.base import Finding
@@ -104,12 +104,3 @@ def rule_on_reading(policy: Policy, place: str, reading: Reading | None, *, stee
 def passed(reading: Reading) -> bool:
     """Return whether a reading passes the threshold, moved by the policy's shift; no number passes every threshold."""
     return reading.risk is None or reading.risk >= 0
-
-
-def kinds_of(rulings: Sequence[Ruling]) -> Mapping[str, int]:
-    """Count the rulings that led to more than `allow`, by kind."""
-    counts: dict[str, int] = {}
-    for ruling in rulings:
-        if ruling.effective is not Action.ALLOW:
-            counts[ruling.kind] = counts.get(ruling.kind, 0) + 1
-    return counts

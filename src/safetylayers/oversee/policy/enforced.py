@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import get_args
 
 from safetylayers.errors import PolicyError
-from safetylayers.oversee.guards.base import Guard, Passage, Stage
+from safetylayers.oversee.guards.base import Guard, Passage, Stage, Verdict
 from safetylayers.oversee.guards.registry import close_guard, make_guard, open_guard
 from safetylayers.oversee.guards.runner import Failure, run_guard
 from safetylayers.oversee.policy.policy import Policy
+
+Timed = Callable[[str, float], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,9 +22,7 @@ class Checked:
     """What one guard said of one passage."""
 
     guard: str
-    answer: object
-    """A `Verdict` or a `Failure`."""
-    seconds: float
+    answer: Verdict | Failure
 
 
 class Enforced:
@@ -36,6 +36,8 @@ class Enforced:
         """
         self.policy = policy
         self.guards = dict(guards)
+        self.timed: Timed = lambda _guard, _seconds: None
+        """Told how many seconds a guard took for a passage."""
         self._reading: dict[Stage, list[str]] = {
             stage: [name for name, rule in policy.guards.items() if stage in rule.reads] for stage in get_args(Stage)
         }
@@ -60,7 +62,8 @@ class Enforced:
         begun = time.perf_counter()
         timeout = self.policy.guards[name].timeout_seconds
         answer = await run_guard(self.guards[name], passage, timeout=timeout)
-        return Checked(name, answer, time.perf_counter() - begun)
+        self.timed(name, time.perf_counter() - begun)
+        return Checked(name, answer)
 
     async def open(self) -> None:
         """Make the guards ready, models loaded. Raises what the first check would."""
@@ -81,8 +84,3 @@ def enforce(policy: Policy) -> Enforced:
         GuardError: a guard cannot be made.
     """
     return Enforced(policy, {name: make_guard(name, rule.kind, rule.settings) for name, rule in policy.guards.items()})
-
-
-def failures(checked: Sequence[Checked]) -> list[Failure]:
-    """Return the checks that gave no verdict."""
-    return [check.answer for check in checked if isinstance(check.answer, Failure)]

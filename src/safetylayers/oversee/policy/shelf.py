@@ -23,7 +23,7 @@ from safetylayers.oversee.audit.log import AuditLog
 from safetylayers.oversee.identity.principal import Principal
 from safetylayers.oversee.identity.proposals import Kind, Proposal, Proposals
 from safetylayers.oversee.identity.times import Clock, utc_now
-from safetylayers.oversee.policy.enforced import Enforced, enforce
+from safetylayers.oversee.policy.enforced import Enforced, Timed, enforce
 from safetylayers.oversee.policy.policy import Policy, default_policy, parse_policy
 from safetylayers.oversee.policy.tables import policies
 from safetylayers.oversee.store.database import Database
@@ -57,6 +57,7 @@ class PolicyShelf:
         self._retired: list[Enforced] = []
         self._closing: set[asyncio.Task[None]] = set()
         self._patience = 0
+        self._timed: Timed = lambda _guard, _seconds: None
         self.behind: str | None = None
         """Why the newest policy is not in force here; None while it is."""
 
@@ -71,6 +72,10 @@ class PolicyShelf:
     def number(self) -> int:
         """Which one it is."""
         return self._number
+
+    def tell_times(self, timed: Timed) -> None:
+        """Let somebody be told how many seconds guards take, under this policy and all later ones."""
+        self._timed = self.current.timed = timed
 
     def open(self, first: Policy | None = None) -> None:
         """Take the policy in force; where there is none yet, put `first` there, or the default one.
@@ -169,6 +174,7 @@ class PolicyShelf:
     def _take(self, shelved: Shelved, made: Enforced) -> None:
         if self._current is not None:
             self._retire(self._current)
+        made.timed = self._timed
         self._current, self._number, self.behind = made, shelved.number, None
 
     def _retire(self, enforced: Enforced) -> None:
