@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="what the moments come from")
     options = parser.parse_args()
     upstream = Upstream()
-    upstream.text, upstream.pause = " ".join(f"w{number}" for number in range(40)), 0.01
+    upstream.text, upstream.pause = " ".join(f"w{number}" for number in range(120)), 0.005
     with running(upstream.app) as address, tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "data"
         for record in crash(address, data, kills=options.kills, clients=options.clients, seed=options.seed):

@@ -182,7 +182,7 @@ def crash(upstream: str, data: Path, *, kills: int, clients: int, seed: int) -> 
         clients: how many ask at once.
         seed: what the moments come from.
     """
-    moments, record = random.Random(seed), Record()
+    moments, record, took = random.Random(seed), Record(), 0.0
     for number in range(kills):
         began = time.monotonic()
         process = Process(upstream, data)

@@ -44,7 +44,7 @@ def test_an_answer_is_read_as_far_as_it_arrived() -> None:
     event = b'data: {"id":"req-1","choices":[{"delta":{"content":"%b"}}]}\n\n'
     stream = head + b"\r\n" + event % b"one" + event % b" two"
     assert Seen.of(stream) == Seen("req-1", ("one", " two"), complete=False, failed=False)
-    assert Seen.of(stream[:-12]) == Seen("req-1", ("one", " t"), complete=False, failed=False)
+    assert Seen.of(stream[:-9]) == Seen("req-1", ("one", " t"), complete=False, failed=False)
     assert Seen.of(stream + b"data: [DONE]\n\n").complete
     assert Seen.of(stream + b'data: {"error":{}}\n\ndata: [DONE]\n\n').failed
     whole = head + b"content-length: 17\r\n\r\n" + b'{"content":"one"}'

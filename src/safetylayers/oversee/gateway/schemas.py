@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from safetylayers.oversee.gateway.errors import RequestError
 from safetylayers.oversee.words import Message, Role, Sampling
@@ -21,7 +21,13 @@ LONGEST_STOP = 200
 
 
 class _Request(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+def _must_not(value: bool) -> bool:
+    if value:
+        raise ValueError("not supported: leave it out, or give false")
+    return value
 
 
 Stop = Annotated[str, Field(min_length=1, max_length=LONGEST_STOP)]
@@ -107,6 +113,14 @@ class _Generation(_Request):
 class ChatRequest(_Generation):
     """POST /v1/chat/completions."""
 
+    # For the API's description: what `_agree` says.
+    model_config = ConfigDict(
+        json_schema_extra={
+            "if": {"required": ["top_logprobs"], "properties": {"top_logprobs": {"type": "integer"}}},
+            "then": {"required": ["logprobs"], "properties": {"logprobs": {"const": True}}},
+        }
+    )
+
     messages: Annotated[list[ChatMessage], Field(min_length=1)]
     max_tokens: Annotated[int, Field(ge=1, le=2**31)] | None = None
     max_completion_tokens: Annotated[int, Field(ge=1, le=2**31)] | None = None
@@ -117,7 +131,7 @@ class ChatRequest(_Generation):
     tool_choice: Literal["none"] | None = None
     parallel_tool_calls: bool | None = None
     metadata: dict[str, str] | None = None
-    store: Literal[False] | None = None
+    store: Annotated[bool, AfterValidator(_must_not), Field(json_schema_extra={"const": False})] | None = None
 
     @model_validator(mode="after")
     def _agree(self) -> ChatRequest:
@@ -136,10 +150,18 @@ class ChatRequest(_Generation):
 class CompletionRequest(_Generation):
     """POST /v1/completions."""
 
+    # For the API's description: what `_agree` says.
+    model_config = ConfigDict(
+        json_schema_extra={
+            "if": {"required": ["max_tokens"], "properties": {"max_tokens": {"const": 0}}},
+            "then": {"required": ["echo"], "properties": {"echo": {"const": True}}},
+        }
+    )
+
     prompt: str | Annotated[list[str], Field(min_length=1, max_length=128)]
     echo: bool | None = False
     logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
-    best_of: Literal[1] | None = None
+    best_of: Annotated[int, Field(ge=1, le=1)] | None = None
     suffix: Literal[""] | None = None
 
     @property
