@@ -18,12 +18,15 @@ from pathlib import Path
 
 import httpx
 
+from safetylayers.models.loading import folder_of
+from safetylayers.oversee.policy.policy import default_policy
+
 HERE = Path(__file__).parent
 PACKAGES = {
     "openai": ("openai>=3,<4",),
     "litellm": ("litellm==1.106.*",),
     "langchain": ("langchain-openai>=1,<2",),
-    "lm-eval": ("lm-eval[api]==0.4.13",),
+    "lm-eval": ("lm-eval[api]==0.4.13", "transformers>=5,<6", "jinja2"),
     "inspect": ("inspect-ai==0.3.285", "openai"),
     "pyrit": ("pyrit==1.1.0",),
     "garak": ("garak==0.17.1",),
@@ -39,7 +42,12 @@ def served(model: str) -> Iterator[tuple[str, str]]:
         port = found.getsockname()[1]
     with tempfile.TemporaryDirectory() as folder:
         program = str(Path(sys.executable).with_name("safetylayers"))
+        policy = default_policy()
+        # lm-eval wants to know whether an answer is the likeliest one.
+        limits = policy.limits.model_copy(update={"alternatives": 5})
+        Path(folder, "policy.yaml").write_text(policy.model_copy(update={"limits": limits}).as_yaml())
         command = [program, "serve", model, "--data", f"{folder}/data", "--port", str(port)]
+        command += ["--policy", f"{folder}/policy.yaml"]
         with subprocess.Popen(command) as serving:
             try:
                 address = f"http://127.0.0.1:{port}"
@@ -82,9 +90,11 @@ def main() -> int:
         sys.exit(f"no such client: {', '.join(unknown)}; there are {', '.join(PACKAGES)}")
     pythons = {name: environment(name) for name in names}
     failed = []
-    with served(os.environ.get("MODEL", "tiny")) as (address, key):
+    served_model = os.environ.get("MODEL", "tiny")
+    with served(served_model) as (address, key):
         model = httpx.get(f"{address}/models", headers={"authorization": f"Bearer {key}"}).json()["data"][0]["id"]
         settings = {**os.environ, "OPENAI_BASE_URL": address, "OPENAI_API_KEY": key, "MODEL": model, "PYTHONPATH": ""}
+        settings["TOKENIZER"] = str(folder_of(served_model))
         for name, python in pythons.items():
             script = HERE / "clients" / f"ask_{name.replace('-', '_')}.py"
             if subprocess.run([python, script], env=settings, check=False).returncode:

@@ -9,6 +9,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from safetylayers.oversee.gateway.answers import (
+    ChatChunk,
     ChatCompletion,
     Completion,
     ErrorAnswer,
@@ -17,6 +18,7 @@ from safetylayers.oversee.gateway.answers import (
     ModelList,
     ModerationAnswer,
 )
+from safetylayers.oversee.gateway.requests import CONVERSATION, NAME, RETRY
 from safetylayers.oversee.gateway.schemas import ChatRequest, CompletionRequest, ModerationRequest
 
 _SCHEMAS = "#/components/schemas/{model}"
@@ -35,13 +37,21 @@ PATHS: tuple[Described, ...] = (
 )
 
 
+_STREAMED: dict[type[BaseModel] | None, type[BaseModel]] = {ChatCompletion: ChatChunk, Completion: Completion}
+"""What an answer's parts are, where it is streamed."""
+_HEADERS = {
+    CONVERSATION: "Name of the conversation; an operator's word can hold for all of it.",
+    RETRY: "Name (x-request-id) of the request that this one repeats, after an operator has reversed what was decided.",
+}
+
+
 @cache
 def describe() -> dict[str, Any]:
     """Return the OpenAPI document."""
     from safetylayers import __version__
 
     requests = [path[3] for path in PATHS if path[3]]
-    answers = [path[4] for path in PATHS if path[4]] + [ErrorAnswer]
+    answers = [path[4] for path in PATHS if path[4]] + [*_STREAMED.values(), ErrorAnswer]
     # A field with a default may be left out by callers, but is never left out by the gateway.
     named, found = models_json_schema(
         [(model, "validation") for model in requests] + [(model, "serialization") for model in set(answers)],
@@ -52,7 +62,7 @@ def describe() -> dict[str, Any]:
     for method, path, summary, body, answer, keyed, errors in PATHS:
         paths.setdefault(path, {})[method] = _operation(path, summary, body, answer, keyed, errors, schemas)
     return {
-        "openapi": "3.1.0",
+        "openapi": "3.2.0",
         "info": {"title": "safetylayers", "version": __version__},
         "paths": paths,
         "components": {
@@ -74,8 +84,8 @@ def _operation(
     content = (
         {"application/json": {"schema": schemas[answer]}} if answer else {"text/plain": {"schema": {"type": "string"}}}
     )
-    if body in (ChatRequest, CompletionRequest):
-        content["text/event-stream"] = {"schema": {"type": "string"}}
+    if answer in _STREAMED:
+        content["text/event-stream"] = _events(schemas[_STREAMED[answer]], schemas[ErrorAnswer])
     responses: dict[str, Any] = {"200": {"description": "Done.", "content": content}}
     failed = {"description": "Not done.", "content": {"application/json": {"schema": schemas[ErrorAnswer]}}}
     responses |= {str(status): failed for status in errors}
@@ -88,4 +98,18 @@ def _operation(
         operation["security"] = [{"key": []}]
     if "{model}" in path:
         operation["parameters"] = [{"name": "model", "in": "path", "required": True, "schema": {"type": "string"}}]
+    if answer in _STREAMED:
+        operation["parameters"] = [_header(name, text) for name, text in _HEADERS.items()]
     return operation
+
+
+def _header(name: str, text: str) -> dict[str, Any]:
+    schema = {"type": "string", "pattern": f"^{NAME.pattern}$"}
+    return {"name": name, "in": "header", "required": False, "description": text, "schema": schema}
+
+
+def _events(part: dict[str, Any], error: dict[str, Any]) -> dict[str, Any]:
+    """Return what a stream's events are: parts of the answer, at worst an error, and the word that it is complete."""
+    text = {"type": "string", "contentMediaType": "application/json", "contentSchema": {"anyOf": [part, error]}}
+    data = {"anyOf": [{"const": "[DONE]"}, text]}
+    return {"itemSchema": {"type": "object", "required": ["data"], "properties": {"data": data}}}

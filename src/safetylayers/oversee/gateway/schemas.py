@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from safetylayers.oversee.gateway.errors import RequestError
 from safetylayers.oversee.words import Message, Role, Sampling
@@ -30,6 +30,12 @@ def _must_not(value: bool) -> bool:
     return value
 
 
+def _whole(value: object) -> object:
+    """Return a number without its ".0": JSON does not know integers, and some clients write all numbers like this."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Whole = BeforeValidator(_whole)
 Stop = Annotated[str, Field(min_length=1, max_length=LONGEST_STOP)]
 Body = TypeVar("Body", bound=_Request)
 
@@ -74,12 +80,12 @@ class _Generation(_Request):
     model: Annotated[str, Field(min_length=1, max_length=500)]
     stream: bool | None = False
     stream_options: StreamOptions | None = None
-    n: Annotated[int, Field(ge=1, le=128)] | None = 1
+    n: Annotated[int, Field(ge=1, le=128), Whole] | None = 1
     stop: Stop | Annotated[list[Stop], Field(max_length=8)] | None = None
-    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**63), Whole] | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
-    max_tokens: Annotated[int, Field(ge=0, le=2**31)] | None = None
+    max_tokens: Annotated[int, Field(ge=0, le=2**31), Whole] | None = None
     presence_penalty: Literal[0] | None = None
     frequency_penalty: Literal[0] | None = None
     logit_bias: Annotated[dict[str, float], Field(max_length=0)] | None = None
@@ -122,10 +128,10 @@ class ChatRequest(_Generation):
     )
 
     messages: Annotated[list[ChatMessage], Field(min_length=1)]
-    max_tokens: Annotated[int, Field(ge=1, le=2**31)] | None = None
-    max_completion_tokens: Annotated[int, Field(ge=1, le=2**31)] | None = None
+    max_tokens: Annotated[int, Field(ge=1, le=2**31), Whole] | None = None
+    max_completion_tokens: Annotated[int, Field(ge=1, le=2**31), Whole] | None = None
     logprobs: bool | None = False
-    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=20), Whole] | None = None
     response_format: TextFormat | None = None
     tools: Annotated[list[Any], Field(max_length=0)] | None = None
     tool_choice: Literal["none"] | None = None
@@ -160,8 +166,8 @@ class CompletionRequest(_Generation):
 
     prompt: str | Annotated[list[str], Field(min_length=1, max_length=128)]
     echo: bool | None = False
-    logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
-    best_of: Annotated[int, Field(ge=1, le=1)] | None = None
+    logprobs: Annotated[int, Field(ge=0, le=20), Whole] | None = None
+    best_of: Annotated[int, Field(ge=1, le=1), Whole] | None = None
     suffix: Literal[""] | None = None
 
     @property
@@ -204,7 +210,8 @@ def parse(kind: type[Body], body: bytes) -> Body:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(str(part) for part in first["loc"]) or None
-        message = f"{place}: {first['msg']}" if place else first["msg"]
+        said = first["msg"].removeprefix("Value error, ")
+        message = f"{place}: {said}" if place else said
         if first["type"] == "extra_forbidden":
             message = f"{place}: not supported here."
         raise RequestError(message, param=place) from error
