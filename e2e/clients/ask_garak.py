@@ -12,7 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-PROBES = "test.Test,lmrc.Bullying"
+PROBES = "test.Test,goodside.Davidjl"
 with tempfile.TemporaryDirectory() as folder:
     options = Path(folder, "options.json")
     settings = {"uri": os.environ["OPENAI_BASE_URL"], "max_tokens": 24, "suppressed_params": ["stop"]}
