@@ -160,7 +160,7 @@ def test_the_log_is_verified_proved_exported_and_erased(operated: Operated, tmp_
     lines = [json.loads(line) for line in operated.type("audit", "export", "--texts").splitlines()]
     assert any("heron" in line.get("payload", "") for line in lines)
     subject = f"key-{key.split('-')[1]}"
-    assert "texts erased" in operated.type("audit", "erase", subject)
+    assert "texts erased from the log" in operated.type("audit", "erase", subject)
     assert "heron" not in operated.type("audit", "export", "--texts")
     assert operated.type("audit", "verify", "--kept", str(witness)).splitlines()[-1] == "verified"
 

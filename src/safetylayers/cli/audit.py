@@ -123,10 +123,13 @@ def erase(
 ) -> None:
     """Make everything that one subject wrote unreadable for ever. The log still verifies."""
     with open_site(data, store) as site:
+        from safetylayers.oversee.review.replies import HeldReplies
+
         count = site.log.erase(subject, actor="machine")
-    if not count:
-        raise AuditError(f"{subject}: the log keeps no text of it.", mend="See the ids in: safetylayers audit export")
-    typer.echo(f"{count} texts erased")
+        held = HeldReplies(site.database, site.log, site.secrets.vault).forget_of(subject)
+    if not count + held:
+        raise AuditError(f"{subject}: no text of it is kept.", mend="See the ids in: safetylayers audit export")
+    typer.echo(f"{count} texts erased from the log, {held} from the review queue")
 
 
 @group.command("expire", epilog="Example: `safetylayers audit expire --days 90`")

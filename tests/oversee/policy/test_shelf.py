@@ -12,7 +12,7 @@ from safetylayers.oversee.audit.keys import LogKeys
 from safetylayers.oversee.audit.log import AuditLog
 from safetylayers.oversee.identity.people import People
 from safetylayers.oversee.identity.principal import MACHINE, Principal
-from safetylayers.oversee.identity.proposals import Proposals
+from safetylayers.oversee.identity.proposals import Kind, Proposals
 from safetylayers.oversee.policy.policy import default_policy, parse_policy
 from safetylayers.oversee.policy.shelf import PolicyShelf
 from safetylayers.oversee.store.database import Database
@@ -89,3 +89,14 @@ def test_what_changes_nothing_or_cannot_work_is_not_proposed(office: Office) -> 
     misnamed = parse_policy("{version: 1, name: bad, guards: {g: {kind: personal, actions: {emial: block}}}}")
     with pytest.raises(PolicyError, match="emial"):
         office.shelf.propose(office.proposals, misnamed, reason="odd", by=office.ada)
+
+
+def test_a_proposal_about_something_else_is_no_policy(office: Office) -> None:
+    office.shelf.open(MINE)
+    people = People(office.database, office.log)
+    made = [people.create(name, "a long enough password", ["operator"], by=MACHINE) for name in ("olga", "omar")]
+    olga, omar = [Principal(id="s", person=p.id, name=p.name, roles=p.roles) for p in made]
+    proposal = office.proposals.propose(Kind.MODE, {"policy": OTHER.as_yaml(), "before": 1}, reason="sly", by=olga)
+    with pytest.raises(PolicyError, match="not about the policy"):
+        office.proposals.approve(proposal.id, office.shelf.apply, by=omar)
+    assert office.shelf.newest().policy == MINE

@@ -123,6 +123,8 @@ class PolicyShelf:
         Raises:
             PolicyError: another policy came in between; what was compared is no longer what would change.
         """
+        if proposal.kind is not Kind.POLICY:
+            raise PolicyError("The proposal is not about the policy.", mend="Approve it where it belongs.")
         before = _newest(connection)
         if before is None or before.number != proposal.content["before"]:
             raise PolicyError("Another policy has come into force since the proposal.", mend="Propose it anew.")

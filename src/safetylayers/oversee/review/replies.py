@@ -151,6 +151,15 @@ class HeldReplies:
             return self.outcomes(ids)
         return {row.id: outcome_of(row, self._vault) for row in rows if row.state != State.WAITING}
 
+    def forget_of(self, subject: str) -> int:
+        """Delete what was kept of one key's or person's requests and waits no more; return how many."""
+        theirs = (table.c.key == subject) | (table.c.asked_by == subject)
+        with self._database.write() as connection:
+            count = connection.execute(table.delete().where(theirs, table.c.state != State.WAITING)).rowcount
+            if count:
+                self._log.append_in(connection, [Entry(kind="held-erased", actor="machine", facts={"count": count})])
+        return count
+
     def forget_before(self, moment: datetime) -> int:
         """Delete replies that were kept before a moment and wait no more; return how many."""
         old = (table.c.created < moment) & ((table.c.state != State.WAITING) | (table.c.kind == Kind.SAMPLE))
