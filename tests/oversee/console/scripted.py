@@ -29,7 +29,7 @@ class Scripted:
 
     async def reply(self, ask: Ask) -> AsyncGenerator[Piece]:
         self._halted.clear()
-        yield Piece(prompt_tokens=3)
+        yield Piece(prompt_tokens=3, prompt_reading=Reading(scores={"harm": -1.0}, risk=-9.0))
         for _ in range(self.rounds):
             for word, risk in self.words.items():
                 await asyncio.sleep(self.pause)

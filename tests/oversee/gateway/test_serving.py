@@ -166,7 +166,6 @@ def test_every_reply_was_logged_before_it_left(start: Starter) -> None:
         assert releases[-1].facts["request"] == reply.id
         assert requests[-1].payload == {
             "messages": [{"role": "user", "content": "What is the capital of France?"}],
-            "conversation": None,
         }
         assert releases[-1].payload == {"text": gateway.upstream.text}
         assert "France" not in json.dumps(dict(releases[-1].facts))

@@ -108,5 +108,6 @@ async def _log(house: House, case: Case, action: Action) -> None:
         "override": case.allowed_by,
     }
     texts = [{"role": message.role, "content": message.content} for message in case.messages]
-    payload = {"messages": texts, "conversation": case.conversation} if policy.log_texts else None
+    named = {"conversation": case.conversation} if case.conversation else {}
+    payload = {"messages": texts, **named} if policy.log_texts else None
     await house.keep(Entry(kind="request", actor=house.actor, facts=facts, payload=payload, subject=case.principal.id))
