@@ -8,7 +8,8 @@ import tempfile
 os.environ["LOCAL_BASE_URL"] = os.environ["OPENAI_BASE_URL"]
 os.environ["LOCAL_API_KEY"] = os.environ["OPENAI_API_KEY"]
 
-from inspect_ai import Task, eval
+from inspect_ai import Task
+from inspect_ai import eval as evaluate
 from inspect_ai.dataset import Sample
 from inspect_ai.scorer import includes
 from inspect_ai.solver import generate
@@ -20,7 +21,7 @@ task = Task(
     scorer=includes(),
 )
 with tempfile.TemporaryDirectory() as folder:
-    log = eval(
+    log = evaluate(
         task,
         model=f"openai-api/local/{os.environ['MODEL']}",
         temperature=0,

@@ -109,5 +109,5 @@ async def _log(house: House, case: Case, action: Action) -> None:
     }
     texts = [{"role": message.role, "content": message.content} for message in case.messages]
     named = {"conversation": case.conversation} if case.conversation else {}
-    payload = {"messages": texts, **named} if policy.log_texts else None
+    payload: dict[str, JSON] | None = {"messages": texts, **named} if policy.log_texts else None
     await house.keep(Entry(kind="request", actor=house.actor, facts=facts, payload=payload, subject=case.principal.id))
