@@ -16,7 +16,7 @@ from pathlib import Path
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from safetylayers.attack.prompt_attacks import COMPLIANCE
+from safetylayers.attack import COMPLIANCE
 from safetylayers.oversee.engine.load import load_engine
 from safetylayers.oversee.engine.local import LocalEngine
 from safetylayers.oversee.policy.decision import passed

@@ -9,19 +9,19 @@ For testing one's own model.
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 
 import torch
 
 from safetylayers.attach import GuardedModel, KnownLayers, SafetyLayers, TokenTrace, attach
-from safetylayers.attack import AttackResult, embedding, prefill, templates
-from safetylayers.attack.embedding import Budget
+from safetylayers.attack import AttackResult, Embedding, Prefill, Templates, run_attack
 from safetylayers.models import ChatModel
 from safetylayers.prompts import builtin, render
+from safetylayers.targets import ModelTarget
 
 PREFIXES = (0, 1, 2, 5, 10, 20, 40)
 ATTACKED = 40
 """Prompts of the embedding attack."""
-BUDGET = Budget(restarts=10, steps=30)
 
 
 def success(result: AttackResult) -> str:
@@ -47,20 +47,18 @@ def untouched(model: ChatModel, layers: SafetyLayers) -> None:
 def main(folder: str) -> None:
     """Run every attack."""
     model, layers = ChatModel.load(folder), SafetyLayers.load(folder)
-    guarded = GuardedModel(model, layers)
+    targets = {"bare": ModelTarget(model), "attached": ModelTarget(GuardedModel(model, layers))}
     prompts = builtin("malicious", "test")
     untouched(model, layers)
-    for tokens in PREFIXES:
-        bare, with_them = prefill(model, prompts, tokens), prefill(guarded, prompts, tokens, defended=True)
-        print(f"prefill {tokens}: bare {success(bare)}; attached {success(with_them)}")
-    bare, with_them = templates(model, prompts), templates(guarded, prompts, defended=True)
-    print(f"templates: bare {success(bare)}; attached {success(with_them)}")
-    few = prompts.take(ATTACKED)
-    on = lambda: attach(model, layers)  # noqa: E731 - a context for each restart
+    for attack in (*map(Prefill, PREFIXES), Templates()):
+        found = [f"{name} {success(run_attack(attack, target, prompts))}" for name, target in targets.items()]
+        print(f"{attack.name} {attack.settings()}: {'; '.join(found)}")
+    few, plain = prompts.take(ATTACKED), Embedding(restarts=10, steps=30)
+    knowing = replace(plain, watcher=KnownLayers(layers))
     runs = {
-        "bare": embedding(model, few, budget=BUDGET),
-        "attached, not known": embedding(model, few, budget=BUDGET, defence=on),
-        "attached, known": embedding(model, few, budget=BUDGET, defence=on, watcher=KnownLayers(layers)),
+        "bare": run_attack(plain, targets["bare"], few),
+        "attached, not known": run_attack(plain, targets["attached"], few),
+        "attached, known": run_attack(knowing, targets["attached"], few),
     }
     for name, result in runs.items():
         restarts = result.cost.queries / len(result.cases)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # otherwise it asks a server for prices
+
 import litellm
 
 options = {

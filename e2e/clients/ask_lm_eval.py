@@ -1,7 +1,8 @@
 """lm-eval: log-likelihoods of answers through /v1/completions, and replies through /v1/chat/completions.
 
-Log-likelihoods need a likely token beside each one, so the policy has to say `limits: {alternatives: 1}` or more, and a
-tokenizer that says where the question ends: TOKENIZER is a folder with the model's own.
+Log-likelihoods need a likely token beside each one, so the policy has to say `limits: {alternatives: 1}` or more. They
+need the model's own tokenizer as well (TOKENIZER, a folder): lm-eval counts by it where an answer begins. Where it sets
+a beginning token and `add_bos_token` is left out, it counts wrong; so each number is held against the gateway's own.
 """
 
 from __future__ import annotations
@@ -13,13 +14,24 @@ from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
+import requests
 from lm_eval import simple_evaluate
 
 ROWS = [
-    {"question": "What is the capital of France?", "choices": [" Paris.", " Berlin."], "gold": 0, "answer": "Paris"},
-    {"question": "What is 2 plus 3?", "choices": [" 9.", " 5."], "gold": 1, "answer": "5"},
+    {"question": "What is the capital of France?", "choices": ["Paris.", "Berlin."], "gold": 0, "answer": "Paris."},
+    {"question": "What is 2 plus 3?", "choices": ["9.", "5."], "gold": 1, "answer": "5."},
 ]
-base = os.environ["OPENAI_BASE_URL"]
+BASE, MODEL = os.environ["OPENAI_BASE_URL"], os.environ["MODEL"]
+
+
+def likelihood(question: str, answer: str) -> float:
+    """Return the log-likelihood of an answer, as the gateway itself scores it."""
+    body = {"model": MODEL, "prompt": question + answer, "echo": True, "logprobs": 0, "max_tokens": 0}
+    headers = {"authorization": f"Bearer {os.environ['OPENAI_API_KEY']}"}
+    told = requests.post(f"{BASE}/completions", json=body, headers=headers, timeout=60).json()["choices"][0]["logprobs"]
+    pairs = zip(told["token_logprobs"], told["text_offset"], strict=True)
+    return sum(logprob for logprob, offset in pairs if offset >= len(question))
+
 
 with tempfile.TemporaryDirectory() as folder:
     rows = Path(folder, "rows.jsonl")
@@ -39,42 +51,41 @@ with tempfile.TemporaryDirectory() as folder:
         **data,
         "output_type": "generate_until",
         "doc_to_text": "{{question}}",
-        "doc_to_target": "{{answer}}.",
+        "doc_to_target": "{{answer}}",
         "generation_kwargs": {"until": ["\n"], "max_gen_toks": 24, "temperature": 0},
         "metric_list": [{"metric": "exact_match"}],
     }
     scored = simple_evaluate(
         model="local-completions",
         model_args={
-            "model": os.environ["MODEL"],
-            "base_url": f"{base}/completions",
+            "model": MODEL,
+            "base_url": f"{BASE}/completions",
             "tokenizer": os.environ["TOKENIZER"],
             "tokenizer_backend": "huggingface",
             "tokenized_requests": False,
-            "num_concurrent": 1,
+            "add_bos_token": True,
         },
         tasks=[choices],
         bootstrap_iters=0,
     )
     written = simple_evaluate(
         model="local-chat-completions",
-        model_args={
-            "model": os.environ["MODEL"],
-            "base_url": f"{base}/chat/completions",
-            "tokenizer_backend": None,
-            "num_concurrent": 1,
-        },
+        model_args={"model": MODEL, "base_url": f"{BASE}/chat/completions"},
         tasks=[replies],
         apply_chat_template=True,
         bootstrap_iters=0,
     )
 assert scored is not None
 assert written is not None
-likelihoods = [pair[0] for sample in scored["samples"]["choices"] for pair in sample["filtered_resps"]]
-assert len(likelihoods) == 4
-assert all(float(value) < 0 for value in likelihoods), likelihoods
-assert len(set(likelihoods)) > 1
+samples = scored["samples"]["choices"]
+assert len(samples) == len(ROWS)
+for sample in samples:
+    question, answers = sample["doc"]["question"], sample["doc"]["choices"]
+    for answer, (found, _) in zip(answers, sample["filtered_resps"], strict=True):
+        own = likelihood(question, f" {answer}")  # lm-eval puts a space between them
+        assert abs(float(found) - own) < 1e-3, (question, answer, found, own)
 accuracy = scored["results"]["choices"]["acc,none"]
 matched = written["results"]["replies"]["exact_match,none"]
+assert accuracy > 0, samples
 assert matched > 0, written["samples"]["replies"]
 print(f"lm-eval: accuracy by log-likelihood {accuracy}, exact match of replies {matched}")

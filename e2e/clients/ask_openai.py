@@ -1,6 +1,8 @@
-"""openai-python: chats and completions, streamed and not."""
+"""openai-python: chats and completions, streamed and not, and a reply that the policy withholds."""
 
 from __future__ import annotations
+
+import os
 
 from openai import OpenAI
 
@@ -22,4 +24,6 @@ assert "".join(tokens.tokens) == "The capital of France", tokens.tokens
 assert tokens.token_logprobs[0] is None
 assert all(logprob <= 0 for logprob in tokens.token_logprobs[1:])
 assert client.moderations.create(input="What is the capital of France?").results[0].flagged is False
+blocked = client.chat.completions.create(model=model, messages=[{"role": "user", "content": os.environ["WITHHELD"]}])
+assert blocked.choices[0].finish_reason == "content_filter", blocked
 print(f"openai: {text!r}")

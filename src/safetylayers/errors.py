@@ -15,6 +15,7 @@ SafetyLayersError
 │   ├── NonFiniteLossError         the loss became NaN or infinite
 │   └── FrozenTensorError          a tensor that had to stay still has moved
 ├── JudgeError                   a judge cannot give its verdict
+├── EndpointError                a server that is asked gives no usable answer
 ├── OutputError                  a result cannot be written
 └── OversightError               the gateway cannot do what it is there for
     ├── PolicyError                a policy file makes no sense
@@ -130,6 +131,12 @@ class JudgeError(SafetyLayersError):
     """A judge cannot be loaded or does not answer."""
 
     page = "judge-error"
+
+
+class EndpointError(SafetyLayersError):
+    """A server that is asked cannot be reached, errs, or answers in another form."""
+
+    page = "endpoint-error"
 
 
 class OutputError(SafetyLayersError):

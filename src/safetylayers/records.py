@@ -147,6 +147,34 @@ class Provenance(Record):
     """ISO 8601, UTC."""
 
 
+def write_with_tensors(folder: Path, record: tuple[str, Record], save: Callable[[Path], object], *, what: str) -> Path:
+    """Write tensors into a folder, then the record that goes with them, and return the folder.
+
+    Args:
+        folder: made if missing.
+        record: its file's name, and the record. Without that file, half-written tensors are never taken for whole ones.
+        save: writes the tensors into the folder, by safetensors.
+        what: they are, for the message.
+
+    Raises:
+        OutputError: they cannot be written.
+    """
+    from safetensors import SafetensorError
+
+    name, content = record
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / name).unlink(missing_ok=True)
+        save(folder)
+    except (OSError, SafetensorError) as error:
+        raise OutputError(
+            f"{folder}: the {what} cannot be written ({getattr(error, 'strerror', None) or error}).",
+            mend="Free some room or choose another folder with -o.",
+        ) from error
+    content.write(folder / name)
+    return folder
+
+
 def write_text(path: Path, text: str) -> Path:
     """Write a file whole or not at all. Raises OutputError."""
     try:

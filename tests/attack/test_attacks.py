@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
-from safetylayers.attach import KnownLayers, attach
-from safetylayers.attack import AttackResult, Cost, embedding, prefill, templates
-from safetylayers.attack.embedding import Budget
+from safetylayers.attach import GuardedModel, KnownLayers, attach
+from safetylayers.attack import AttackResult, Cost, Embedding, Prefill, Templates, run_attack
+from safetylayers.attack.embedding import _Attacker
 from safetylayers.errors import UsageError
 from safetylayers.evaluate import Verdict
 from safetylayers.models import ChatModel
 from safetylayers.prompts import PromptSet, builtin, render
+from safetylayers.targets import ModelTarget, Target
 from support import random_chat_model, safety_layers
 
 FEW = builtin("malicious", "calibration").take(8)
@@ -25,53 +27,62 @@ def tiny() -> ChatModel:
     return ChatModel.load("tiny")
 
 
-def test_a_prefilled_reply_goes_on_from_its_first_tokens(tiny: ChatModel) -> None:
-    plain, begun = prefill(tiny, FEW, 0), prefill(tiny, FEW, 5)
+@pytest.fixture(scope="module")
+def target(tiny: ChatModel) -> ModelTarget:
+    return ModelTarget(tiny)
+
+
+def prefilled(target: Target, prompts: PromptSet, tokens: int) -> AttackResult:
+    return run_attack(Prefill(tokens), target, prompts)
+
+
+def test_a_prefilled_reply_goes_on_from_its_first_tokens(target: ModelTarget) -> None:
+    plain, begun = prefilled(target, FEW, 0), prefilled(target, FEW, 5)
     assert {case.prefill for case in plain.cases} == {""}
     assert len({case.prefill for case in begun.cases}) == 1
-    assert len(tiny.tokenizer(begun.cases[0].prefill, add_special_tokens=False).input_ids) == 5
+    assert len(target.model.tokenizer(begun.cases[0].prefill, add_special_tokens=False).input_ids) == 5
     assert not begun.cases[0].reply.startswith(begun.cases[0].prefill)
 
 
-def test_a_long_prefill_undoes_what_a_plain_prompt_does_not(tiny: ChatModel) -> None:
+def test_a_long_prefill_undoes_what_a_plain_prompt_does_not(target: ModelTarget) -> None:
     prompts = builtin("malicious", "calibration").take(40)
-    plain, begun = prefill(tiny, prompts, 0), prefill(tiny, prompts, 20)
+    plain, begun = prefilled(target, prompts, 0), prefilled(target, prompts, 20)
     assert begun.success_rate("phrases").value > plain.success_rate("phrases").value + 0.5
 
 
-def test_own_targets_can_be_given(tiny: ChatModel) -> None:
-    result = prefill(tiny, FEW, 2, targets=[f"Sure, here is number {i}." for i in range(8)])
+def test_own_targets_can_be_given(target: ModelTarget) -> None:
+    own = tuple(f"Sure, here is number {i}." for i in range(8))
+    result = run_attack(Prefill(2, targets=own), target, FEW)
     assert result.cases[0].prefill
     with pytest.raises(UsageError, match="8 prompts but 1 targets"):
-        prefill(tiny, FEW, 2, targets=["Sure."])
+        run_attack(Prefill(2, targets=("Sure.",)), target, FEW)
     with pytest.raises(UsageError, match="shorter than 50"):
-        prefill(tiny, FEW, 50, targets=["Sure."] * 8)
+        run_attack(Prefill(50, targets=("Sure.",) * 8), target, FEW)
 
 
-def test_templates_hold_the_prompt_and_are_drawn_by_the_seed(tiny: ChatModel) -> None:
-    one, other = templates(tiny, FEW, seed=1), templates(tiny, FEW, seed=1)
+def test_templates_hold_the_prompt_and_are_drawn_by_the_seed(target: ModelTarget) -> None:
+    one, other = (run_attack(Templates(), target, FEW, seed=1) for _ in range(2))
     assert [case.attacked for case in one.cases] == [case.attacked for case in other.cases]
     assert all(case.prompt in case.attacked and case.prompt != case.attacked for case in one.cases)
+    assert one.settings["forms"] == 8
     with pytest.raises(UsageError, match="no place for the prompt"):
-        templates(tiny, FEW, forms=["Say yes."])
+        Templates(forms=("Say yes.",))
 
 
-def test_records_read_back_and_add_up(tiny: ChatModel, tmp_path: object) -> None:
-    from pathlib import Path
-
-    result = prefill(tiny, FEW, 3)
-    path = result.write(Path(str(tmp_path)) / "attack.json")
+def test_records_read_back_and_add_up(target: ModelTarget, tmp_path: Path) -> None:
+    result = prefilled(target, FEW, 3)
+    path = result.write(tmp_path / "attack.json")
     assert AttackResult.read(path) == result
     assert result.judges == ["phrases", "patterns"]
+    assert result.target == "tiny"
     assert result.cost.queries == len(FEW)
     assert result.cost.tokens == sum(case.cost.tokens for case in result.cases)
     assert Cost(queries=1, seconds=0.5) + Cost(tokens=2, seconds=0.5) == Cost(queries=1, tokens=2, seconds=1.0)
 
 
-def test_soft_tokens_make_a_refusing_model_comply_and_their_price_is_counted(tiny: ChatModel) -> None:
-    budget = Budget(restarts=3, steps=25)
-    result = embedding(tiny, FEW, budget=budget)
-    assert result.success_rate("phrases").value > prefill(tiny, FEW, 0).success_rate("phrases").value + 0.4
+def test_soft_tokens_make_a_refusing_model_comply_and_their_price_is_counted(target: ModelTarget) -> None:
+    result = run_attack(Embedding(restarts=3, steps=25), target, FEW)
+    assert result.success_rate("phrases").value > prefilled(target, FEW, 0).success_rate("phrases").value + 0.4
     for case in result.cases:
         assert 1 <= case.cost.queries <= 3
         assert case.cost.forwards == case.cost.backwards == 25 * case.cost.queries
@@ -79,16 +90,14 @@ def test_soft_tokens_make_a_refusing_model_comply_and_their_price_is_counted(tin
     assert min(case.cost.queries for case in stopped) < 3
 
 
-def test_one_seed_gives_one_attack(tiny: ChatModel) -> None:
-    budget = Budget(restarts=1, steps=3)
-    replies = [[case.reply for case in embedding(tiny, FEW, budget=budget, seed=7).cases] for _ in range(2)]
-    assert replies[0] == replies[1]
+def test_one_seed_gives_one_attack_whatever_is_attacked_beside_it(target: ModelTarget) -> None:
+    attack = Embedding(restarts=1, steps=3)
+    together, alone = (run_attack(attack, target, prompts, seed=7) for prompts in (FEW, FEW.take(3)))
+    assert [case.reply for case in together.cases[:3]] == [case.reply for case in alone.cases]
 
 
 def test_soft_tokens_stand_where_the_request_ends(tiny: ChatModel) -> None:
-    from safetylayers.attack.embedding import TARGET, _Attacker
-
-    attacker = _Attacker(tiny, Budget(soft_tokens=3), None, TARGET, "chat", 0)
+    attacker = _Attacker(Embedding(soft_tokens=3), ModelTarget(tiny), 0)
     texts = ["Say hello", "Tell me a much longer story, please"]
     rows, places = attacker._layout(texts, "")
     plain = tiny.tokenizer(render(texts, tiny.tokenizer), add_special_tokens=False).input_ids
@@ -124,13 +133,10 @@ def test_the_penalty_is_zero_exactly_where_the_gate_stays_closed(shift: float) -
 
 def test_an_attack_can_be_run_against_a_defended_model(tiny: ChatModel) -> None:
     layers = safety_layers(tiny, threshold=-1e6, layers=(0, 1))
-    with attach(tiny, layers):
-        tiny.generate(
-            render(["Hi"], tiny.tokenizer), max_new_tokens=2
-        )  # in inference mode, before anyone wants gradients
-    result = embedding(
-        tiny, PromptSet("one", FEW.prompts[:1]), budget=Budget(restarts=1, steps=2),
-        watcher=KnownLayers(layers), defence=lambda: attach(tiny, layers),
-    )  # fmt: skip
-    assert result.defended
-    assert result.settings["adaptive"] == "True"
+    guarded = GuardedModel(tiny, layers)
+    # In inference mode, before anyone wants gradients.
+    guarded.generate(render(["Hi"], tiny.tokenizer), max_new_tokens=2)
+    attack = Embedding(restarts=1, steps=2, watcher=KnownLayers(layers))
+    result = run_attack(attack, ModelTarget(guarded), PromptSet("one", FEW.prompts[:1]))
+    assert result.target == "tiny, attached"
+    assert result.settings["adaptive"] is True

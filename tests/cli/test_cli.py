@@ -15,7 +15,10 @@ from safetylayers.errors import MapError, UsageError
 from safetylayers.models import ChatModel
 from safetylayers.prompts import builtin
 
-COMMANDS = ("demo", "locate", "finetune", "attach", "evaluate", "serve", "stop")
+COMMANDS = (
+    "demo", "locate", "finetune", "screen", "restore", "attach", "attack", "harden", "gate", "evaluate", "serve",
+    "stop",
+)  # fmt: skip
 runner = CliRunner()
 
 
@@ -171,7 +174,7 @@ def test_attach_writes_a_model_that_works_its_record_and_its_report_and_can_be_r
     sets = small_sets(tmp_path)
     seen = runner.invoke(app, ["evaluate", str(guarded), *sets, "-o", str(tmp_path / "seen")])
     assert seen.exit_code == 0, seen.output
-    assert "safety layers are on" in seen.stderr
+    assert "safety layers are on" in " ".join(seen.stderr.split())
     again = runner.invoke(app, ["attach", str(guarded), "--revalidate", str(guarded), "-o", str(tmp_path / "again")])
     assert again.exit_code == 0, again.output
     assert again.stdout.split("\t")[0] in ("holds", "recalibrated", "retrain")

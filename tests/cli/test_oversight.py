@@ -17,7 +17,7 @@ from typer.testing import CliRunner, Result
 
 from oversee.servers import Upstream, running
 from safetylayers.cli.app import GROUPS, app
-from safetylayers.errors import SafetyLayersError
+from safetylayers.errors import SafetyLayersError, UsageError
 
 PASSWORD = "a long enough password"
 runner = CliRunner()
@@ -160,7 +160,7 @@ def test_the_log_is_verified_proved_exported_and_erased(operated: Operated, tmp_
     lines = [json.loads(line) for line in operated.type("audit", "export", "--texts").splitlines()]
     assert any("heron" in line.get("payload", "") for line in lines)
     subject = f"key-{key.split('-')[1]}"
-    assert "texts erased from the log" in operated.type("audit", "erase", subject)
+    assert "texts erased in the log" in operated.type("audit", "erase", subject)
     assert "heron" not in operated.type("audit", "export", "--texts")
     assert operated.type("audit", "verify", "--kept", str(witness)).splitlines()[-1] == "verified"
 
@@ -190,3 +190,12 @@ def test_mistakes_are_told_in_words(operated: Operated, tmp_path: Path) -> None:
         assert isinstance(result.exception, SafetyLayersError), arguments
         assert told in str(result.exception)
         assert "secret" not in str(result.exception)
+
+
+def test_a_password_in_an_address_is_refused_wherever_it_stands() -> None:
+    from safetylayers.cli.serving import checked_store
+
+    for address in ("postgresql://u:secret@h/db", "postgresql://u@h/db?password=secret"):
+        with pytest.raises(UsageError, match="can be read by every user"):
+            checked_store(address)
+    assert checked_store("postgresql://u@h/db") == "postgresql://u@h/db"

@@ -51,10 +51,10 @@ def test_full_fine_tuning_moves_every_layer_but_not_the_model_it_was_given(tmp_p
 
 
 def test_adapters_do_not_touch_protected_layers(tmp_path: Path) -> None:
-    from safetylayers.finetune import training
+    from safetylayers.finetune.adapters import with_adapters
 
     model = random_chat_model("Llama")
-    adapted = training._with_adapters(random_chat_model("Llama"), (1, 2), rank=2, seed=0)
+    adapted = with_adapters(random_chat_model("Llama"), (1, 2), rank=2, seed=0)
     places = {name for name, _ in adapted.named_parameters() if "lora" in name}
     assert places
     assert not any(".layers.1." in name or ".layers.2." in name for name in places)

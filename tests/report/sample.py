@@ -15,6 +15,8 @@ from safetylayers.report import (
     Candidate,
     Code,
     Columns,
+    Curve,
+    CurveChart,
     Dot,
     Facts,
     ForestChart,
@@ -97,6 +99,15 @@ def full_page(text: str = "plain") -> Page:
     line = Line(text, [0.1, 0.2, 0.4], [0.01, 0.02, 0.03])
     charts = (
         LineChart(text, Axis(text, "°"), [line], Axis(text), Band(1, 2, text), [Marker(1, text)], True, text, text),
+        CurveChart(
+            text,
+            Axis(text),
+            Axis(text, "%"),
+            [Curve(text, [0, 2, 1], [0.1, 0.2, 0.4], [0, 0.1, 0.1])],
+            True,
+            text,
+            text,
+        ),
         SweepChart(text, Axis(text), [Candidate(text, 3), Candidate(text, 5)], 1, Axis(text), 2, text, text),
         ScatterChart(
             text, Axis(text, "%"), Axis(text, "%"), [Dot(text, Measure(0.9), Measure.of(rate))], "top left", text

@@ -107,7 +107,7 @@ def test_a_page_tells_those_who_do_not_see_it() -> None:
     reader = read(render_page(full_page()))
     assert reader.all("html")[0].attributes["lang"] == "en"
     pictures = [e for e in reader.all("svg") if "sign" not in e.attributes["class"].split()]
-    assert len(pictures) == 2 * 5
+    assert len(pictures) == 2 * 6
     assert all(e.attributes["role"] == "img" for e in pictures)
     assert len(reader.all("desc")) == len(pictures)
     assert all(e.text for e in reader.all("desc"))
@@ -115,7 +115,7 @@ def test_a_page_tells_those_who_do_not_see_it() -> None:
     assert all(e.attributes["scope"] in {"col", "row"} for e in reader.all("th"))
     assert len(reader.all("caption")) == len(reader.all("table"))
     charts = reader.with_class("chart")
-    assert len(charts) == 5
+    assert len(charts) == 6
     assert all(e.name == "figure" for e in charts)
 
 

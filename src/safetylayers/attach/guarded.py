@@ -7,6 +7,7 @@ attach once.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from threading import RLock
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
@@ -16,6 +17,7 @@ from torch import Tensor
 from safetylayers.attach.attached import Attached
 from safetylayers.attach.control import Control
 from safetylayers.models import Batch, ChatModel
+from safetylayers.models.generation import GumbelNoise
 
 if TYPE_CHECKING:
     from safetylayers.attach.layers import SafetyLayers
@@ -59,6 +61,12 @@ class GuardedModel(ChatModel):
         with _lock(self.model), Attached(self, self.safety_layers, control=self.control, trace=self.trace):
             return super().logits(batch, last=last)
 
-    def _replies(self, given: int, max_new_tokens: int, attention_mask: Tensor, **inputs: Tensor) -> list[str]:
+    def _generate(
+        self,
+        given: Mapping[str, Tensor],
+        max_new_tokens: int,
+        ends: Sequence[int],
+        noise: GumbelNoise | None = None,
+    ) -> list[list[int]]:
         with _lock(self.model), Attached(self, self.safety_layers, control=self.control, trace=self.trace):
-            return super()._replies(given, max_new_tokens, attention_mask, **inputs)
+            return super()._generate(given, max_new_tokens, ends, noise)

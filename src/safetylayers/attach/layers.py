@@ -16,10 +16,10 @@ from safetylayers.attach.gate import GateSettings, HeadCalibration, Rules
 from safetylayers.attach.heads import Heads, HostHeads
 from safetylayers.attach.records import Health, PlacedBy
 from safetylayers.attach.scores import HeadScore
-from safetylayers.errors import DataError, LayersError, ModelError, OutputError, WrongModelError
+from safetylayers.errors import DataError, LayersError, ModelError, WrongModelError
 from safetylayers.locate.directions import prompt_ending
 from safetylayers.prompts import Template
-from safetylayers.records import Provenance, Record
+from safetylayers.records import Provenance, Record, write_with_tensors
 
 if TYPE_CHECKING:
     from safetylayers.models import ChatModel
@@ -131,27 +131,19 @@ class SafetyLayers:
 
     def save(self, folder: str | Path) -> Path:
         """Write them into a folder, which may be the model's own. Raises OutputError."""
-        from safetensors import SafetensorError
         from safetensors.torch import save_file
 
-        target = Path(folder)
         tensors = {
             f"{part}.{name}": tensor.detach().cpu().contiguous()
             for part, module in (("heads", self.heads), ("correction", self.correction))
             for name, tensor in module.state_dict().items()
         }
-        try:
-            target.mkdir(parents=True, exist_ok=True)
-            # Tensors first: without the record, half-written layers are never taken for whole ones.
-            (target / RECORD).unlink(missing_ok=True)
-            save_file(tensors, target / TENSORS)
-        except (OSError, SafetensorError) as error:
-            raise OutputError(
-                f"{target}: the safety layers cannot be written ({getattr(error, 'strerror', None) or error}).",
-                mend="Free some room or choose another folder with -o.",
-            ) from error
-        self.record.write(target / RECORD)
-        return target
+        return write_with_tensors(
+            Path(folder),
+            (RECORD, self.record),
+            lambda target: save_file(tensors, target / TENSORS),
+            what="safety layers",
+        )
 
     @classmethod
     def load(cls, folder: str | Path) -> SafetyLayers:

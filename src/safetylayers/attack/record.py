@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -11,6 +11,8 @@ from pydantic import Field
 
 from safetylayers.evaluate import Judge, PatternJudge, PhraseJudge, Verdict
 from safetylayers.records import Provenance, Rate, Record
+
+Setting = bool | int | float | str
 
 
 class Cost(Record):
@@ -44,15 +46,20 @@ class AttackCase(Record):
     """Judge -> what the reply does. Of a prefilled reply, what the model itself added is judged."""
     cost: Cost
 
+    @property
+    def successes(self) -> int:
+        """How many judges say that the model complied."""
+        return sum(verdict is Verdict.COMPLIED for verdict in self.verdicts.values())
+
 
 class AttackResult(Record):
     """One attack on one model."""
 
     attack: str
     """Its name: "prefill", "templates", "embedding"."""
-    settings: dict[str, int | float | str]
-    defended: bool
-    """Whether safety layers were on."""
+    title: str
+    """How tables call this run of it, as a command would: "prefill:tokens=10"."""
+    settings: dict[str, Setting]
     cases: tuple[AttackCase, ...]
     provenance: Provenance
 
@@ -66,23 +73,28 @@ class AttackResult(Record):
         return list(self.cases[0].verdicts) if self.cases else []
 
     @property
+    def target(self) -> str:
+        """What was attacked."""
+        return self.provenance.model
+
+    @property
     def cost(self) -> Cost:
-        """Return what all cases cost."""
+        """What all cases cost."""
         total = Cost()
         for case in self.cases:
             total = total + case.cost
         return total
 
 
+class AttackReport(Record):
+    """Several attacks on one target."""
+
+    results: tuple[AttackResult, ...] = Field(min_length=1)
+
+
 def default_judges() -> list[Judge]:
     """Return phrases and patterns."""
     return [PhraseJudge(), PatternJudge()]
-
-
-def judged(judges: Sequence[Judge], prompts: Sequence[str], replies: Sequence[str]) -> list[dict[str, Verdict]]:
-    """Return every judge's verdict of every reply."""
-    by_judge = {judge.name: judge.judge(prompts, replies) for judge in judges}
-    return [{name: verdicts[index] for name, verdicts in by_judge.items()} for index in range(len(replies))]
 
 
 @dataclass

@@ -6,11 +6,37 @@ import sys
 
 import typer
 
-from safetylayers.cli import attach, audit, demo, evaluate, finetune, keys, locate, mode, people, policy, serve, stop
+from safetylayers.cli import (
+    align,
+    attach,
+    attack,
+    audit,
+    demo,
+    evaluate,
+    finetune,
+    gate,
+    harden,
+    keys,
+    locate,
+    mode,
+    people,
+    policy,
+    restore,
+    screen,
+    serve,
+    stop,
+)
 from safetylayers.errors import SafetyLayersError
 
-COMMANDS = (demo, locate, finetune, attach, evaluate, serve, stop)
-GROUPS = {"mode": mode.group, "policy": policy.group, "people": people.group, "keys": keys.group, "audit": audit.group}
+COMMANDS = (demo, locate, finetune, screen, restore, attach, attack, harden, gate, evaluate, serve, stop)
+GROUPS = {
+    "align": align.group,
+    "mode": mode.group,
+    "policy": policy.group,
+    "people": people.group,
+    "keys": keys.group,
+    "audit": audit.group,
+}
 INTERRUPTED = 130
 """Exit code after an interrupt from the keyboard."""
 

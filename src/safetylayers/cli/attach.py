@@ -12,6 +12,7 @@ from safetylayers.cli.shared import (
     DeviceOption,
     DtypeOption,
     JsonOption,
+    ModelArgument,
     SeedOption,
     TemplateOption,
     console,
@@ -35,7 +36,7 @@ WORK = ".attach-work"
 
 
 def run_command(
-    model: Annotated[str, typer.Argument(help="Folder, hub id, 'tiny' or 'tiny-base'.")],
+    model: ModelArgument,
     map_folder: Annotated[Path | None, typer.Option("--map", help="The model's safety map.")] = None,
     train: Annotated[
         str | None,

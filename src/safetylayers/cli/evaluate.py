@@ -12,8 +12,10 @@ from safetylayers.cli.shared import (
     DeviceOption,
     DtypeOption,
     JsonOption,
+    JudgesOption,
     SeedOption,
     TemplateOption,
+    TokensOption,
     console,
     echo_json,
     load_with_layers,
@@ -36,21 +38,14 @@ def run_command(
     questions: Annotated[
         str, typer.Option("--questions", help="Checkable questions, with answers.")
     ] = "questions/test",
-    judges: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--judge",
-            help="Repeatable: phrases, patterns, classifier:MODEL#REFUSAL-LABEL, rubric:URL#MODEL. "
-            "By itself phrases and patterns.",
-        ),
-    ] = None,
+    judges: JudgesOption = None,
     references: Annotated[
         str | None, typer.Option("--references", help="Rows with the replies for ROUGE-L and perplexity.")
     ] = None,
     choices: Annotated[
         Path | None, typer.Option("--choices", help="Multiple-choice questions, a CSV in MMLU's format.")
     ] = None,
-    tokens: Annotated[int, typer.Option("--tokens", help="Longest reply.", min=1)] = 48,
+    tokens: TokensOption = 48,
     template: TemplateOption = "chat",
     seed: SeedOption = 0,
     dtype: DtypeOption = None,

@@ -14,7 +14,7 @@ from safetylayers.cli.shared import console
 EXAMPLE = "Example: `safetylayers keys create notebook --owner NAME > notebook.key`"
 group = typer.Typer(no_args_is_help=True, help="Make, rotate and revoke programs' keys.")
 KeyArgument = Annotated[str, typer.Argument(help="The key's id.")]
-DaysOption = Annotated[int, typer.Option("--days", help="How long it is valid.", min=1)]
+DaysOption = Annotated[int, typer.Option("--days", help="How long it is valid.", min=1, max=36_500)]
 
 
 @group.command("create", epilog=EXAMPLE)
@@ -27,7 +27,9 @@ def create(
     models: Annotated[
         list[str] | None, typer.Option("--model", help="Repeatable: a model that it may ask; by itself all.")
     ] = None,
-    pace: Annotated[int | None, typer.Option("--per-minute", help="Requests a minute; by itself no limit.")] = None,
+    pace: Annotated[
+        int | None, typer.Option("--per-minute", help="Requests a minute at each replica; by itself no limit.")
+    ] = None,
     days: DaysOption = 90,
     data: DataOption = DATA,
     store: StoreOption = None,
@@ -63,7 +65,9 @@ def show(data: DataOption = DATA, store: StoreOption = None) -> None:
 @group.command("rotate", epilog="Example: `safetylayers keys rotate 3f0c > notebook.key`")
 def rotate(
     key: KeyArgument,
-    hours: Annotated[int, typer.Option("--grace-hours", help="How long the old secret still works.", min=0)] = 24,
+    hours: Annotated[
+        int, typer.Option("--grace-hours", help="How long the old secret still works.", min=0, max=876_000)
+    ] = 24,
     days: DaysOption = 90,
     data: DataOption = DATA,
     store: StoreOption = None,

@@ -12,6 +12,7 @@ from safetylayers.cli.shared import (
     DeviceOption,
     DtypeOption,
     JsonOption,
+    ModelArgument,
     SeedOption,
     TemplateOption,
     console,
@@ -23,7 +24,7 @@ EXAMPLE = "Example: `safetylayers locate tiny -o tiny-map`"
 
 
 def run_command(
-    model: Annotated[str, typer.Argument(help="Folder, hub id, 'tiny' or 'tiny-base'.")],
+    model: ModelArgument,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the map and its report.")] = Path("map"),
     base: Annotated[str | None, typer.Option("--base", help="The model before alignment, as a control.")] = None,
     normal: Annotated[

@@ -12,9 +12,9 @@ from safetylayers.cli.serving import (
     DataOption,
     PasswordOption,
     StoreOption,
-    local_user,
     logged_in,
     open_site,
+    signed_reason,
 )
 from safetylayers.cli.shared import console
 
@@ -53,7 +53,7 @@ def restrict(
         from safetylayers.oversee.modes.change import set_mode
         from safetylayers.oversee.modes.mode import Mode
 
-        set_mode(site.database, site.log, Mode.RESTRICTED, by=MACHINE, reason=f"{reason} (by {local_user()})")
+        set_mode(site.database, site.log, Mode.RESTRICTED, by=MACHINE, reason=signed_reason(reason))
     typer.echo("restricted")
 
 

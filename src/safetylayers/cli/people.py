@@ -49,7 +49,7 @@ def show(data: DataOption = DATA, store: StoreOption = None) -> None:
 
 @group.command("roles", epilog="Example: `safetylayers people roles NAME --role auditor`")
 def set_roles(name: NameArgument, roles: RoleOption, data: DataOption = DATA, store: StoreOption = None) -> None:
-    """Give a person other roles; sessions and keys follow at once."""
+    """Give a person other roles; sessions follow at once, keys within 5 seconds."""
     with open_site(data, store) as site:
         from safetylayers.oversee.identity.principal import MACHINE
 
@@ -58,7 +58,7 @@ def set_roles(name: NameArgument, roles: RoleOption, data: DataOption = DATA, st
 
 @group.command("disable", epilog="Example: `safetylayers people disable NAME`")
 def disable(name: NameArgument, data: DataOption = DATA, store: StoreOption = None) -> None:
-    """Lock a person out: sessions end, keys stop working."""
+    """Lock a person out: sessions end, keys stop working within 5 seconds."""
     with open_site(data, store) as site:
         from safetylayers.oversee.identity.principal import MACHINE
 

@@ -14,6 +14,7 @@ from safetylayers.cli.shared import ConfigOption, DeviceOption, DtypeOption, con
 from safetylayers.errors import UsageError
 
 if TYPE_CHECKING:
+    from safetylayers.locate import SafetyMap
     from safetylayers.oversee.engine.base import Engine
     from safetylayers.oversee.gateway.site import Site
 
@@ -52,6 +53,13 @@ def run_command(
             "--server-name", help="Repeatable: a name that clients call this server by; others are turned away."
         ),
     ] = None,
+    proxies: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--proxy",
+            help="Repeatable: address or network of a proxy in front, which is believed about who is behind it.",
+        ),
+    ] = None,
     replica: Annotated[
         str | None, typer.Option("--replica", help="This replica's name; by itself host and a number.")
     ] = None,
@@ -70,7 +78,6 @@ def run_command(
     """Serve a model behind a gateway in which people see, intervene, override and shut down."""
     del config
     need_extra()
-    from safetylayers.locate import SafetyMap
     from safetylayers.oversee.console import add_console
     from safetylayers.oversee.gateway.app import create_app
     from safetylayers.oversee.gateway.opening import open_house
@@ -87,7 +94,7 @@ def run_command(
             mend="Add --server-name NAME for each name that clients use, and put TLS in front.",
         )
     first = load_policy(policy) if policy else None
-    found = SafetyMap.load(safety_map) if safety_map else None
+    found = _loaded(safety_map) if safety_map else None
     site = Site.open(data, store=checked_store(store))
     try:
         engine = _engine(model, safety_map, upstream, upstream_key, batch, waiting, dtype, device)
@@ -100,9 +107,15 @@ def run_command(
             hosts=LOOPBACK | {known.lower() for known in names or []},
         )
         add_console(app)
-        serve(app, host=host, port=port, announce=_announce)
+        serve(app, host=host, port=port, announce=_announce, proxies=proxies or [])
     finally:
         site.close()
+
+
+def _loaded(safety_map: Path) -> SafetyMap:
+    from safetylayers.locate import SafetyMap  # brings torch, which a gateway in front of another server does without
+
+    return SafetyMap.load(safety_map)
 
 
 def _engine(
@@ -141,7 +154,7 @@ def _say(site: Site, engine: Engine, upstream: str | None) -> None:
 
 def _tell(text: str) -> None:
     """Say something on standard error, without breaking lines: there are addresses and paths in them."""
-    console.print(text, soft_wrap=True, highlight=False)
+    console.print(text, soft_wrap=True, highlight=False, markup=False)
 
 
 def _announce(address: str) -> None:

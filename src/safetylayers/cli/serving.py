@@ -14,8 +14,11 @@ import typer
 from safetylayers.errors import AccessError, UsageError
 
 if TYPE_CHECKING:
+    from safetylayers.oversee.audit.checkpoint import Verifier
+    from safetylayers.oversee.audit.vault import Vault
     from safetylayers.oversee.gateway.site import Site
     from safetylayers.oversee.identity.principal import Principal
+    from safetylayers.oversee.store.database import Database
 
 DataOption = Annotated[Path, typer.Option("--data", help="The gateway's folder: database, keys, witness file.")]
 StoreOption = Annotated[
@@ -42,10 +45,10 @@ def checked_store(store: str | None) -> str | None:
     from sqlalchemy.exc import ArgumentError
 
     try:
-        password = make_url(store).password
+        address = make_url(store)
     except ArgumentError as error:
         raise UsageError("--store: not an address.", mend="Write postgresql://USER@HOST/NAME.") from error
-    if password:
+    if address.password or "password" in address.query:
         raise UsageError(
             "--store: a password in an argument can be read by every user of this machine.",
             mend="Leave it out, and put it into ~/.pgpass or the file that PGPASSFILE names.",
@@ -81,10 +84,49 @@ def open_site(data: Path, store: str | None) -> Iterator[Site]:
         site.close()
 
 
+@contextmanager
+def open_log(
+    data: Path, store: str | None, key: str | None
+) -> Iterator[tuple[Database, Verifier, Vault | None, Path | None]]:
+    """Within the block, a log is open to be verified, for which its public key is enough.
+
+    Returns:
+        The database, the log's public key, and, where the log is this folder's, its vault and its witness file.
+
+    Raises:
+        UsageError: neither the folder's keys nor a public key are given.
+    """
+    need_extra()
+    from safetylayers.oversee.audit.checkpoint import Verifier
+    from safetylayers.oversee.audit.keys import LogKeys
+    from safetylayers.oversee.gateway.site import existing_database, log_name
+
+    database = existing_database(data, store=checked_store(store))
+    try:
+        keys = LogKeys.read(data / "keys") if (data / "keys").exists() else None
+        own = keys.verifier(log_name(keys)) if keys else None
+        verifier = Verifier.parse(key) if key else own
+        if verifier is None:
+            raise UsageError(
+                f"{data}: without its keys, nobody can tell whose log this is.",
+                mend="Give the log's verifier key as it was published: --key 'NAME+ID+KEY'.",
+            )
+        yield (
+            database,
+            verifier,
+            keys.vault if keys and own == verifier else None,
+            data / "witness.txt" if own in (None, verifier) else None,
+        )
+    finally:
+        database.close()
+
+
 def logged_in(site: Site, name: str, password_file: Path | None) -> Principal:
     """Return who is at the keyboard. Raises AccessError."""
+    from safetylayers.oversee.identity.throttle import COMMAND_LINE
+
     password = read_secret(password_file, prompt=f"Password of {name}: ")
-    session = site.sessions.log_in(name, password, address="command line")
+    session = site.sessions.log_in(name, password, address=COMMAND_LINE)
     try:
         return site.sessions.authenticate(session.token)
     finally:
@@ -111,6 +153,11 @@ def read_secret(path: Path | None, *, prompt: str, twice: bool = False) -> str:
     if twice and getpass.getpass("Once more: ") != secret:
         raise AccessError("The two are not the same.", mend="Try again.")
     return secret
+
+
+def signed_reason(reason: str) -> str:
+    """Return a reason and who gives it, which stays where the reason is too long to be kept whole."""
+    return f"{reason[:1900]} (by {local_user()})"
 
 
 def local_user() -> str:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from safetylayers.cli.serving import DATA, DataOption, StoreOption, local_user, open_site
+from safetylayers.cli.serving import DATA, DataOption, StoreOption, open_site, signed_reason
 from safetylayers.cli.shared import ConfigOption, JsonOption, console, echo_json
 
 EXAMPLE = 'Example: `safetylayers stop --reason "the model tells what it should not"`'
@@ -33,13 +33,15 @@ def run_command(
         from safetylayers.oversee.identity.principal import MACHINE
         from safetylayers.oversee.modes.stop import stop_everything
 
-        report = stop_everything(site.database, site.log, by=MACHINE, reason=f"{reason} (by {local_user()})")
+        report = stop_everything(site.database, site.log, by=MACHINE, reason=signed_reason(reason))
     if json:
         echo_json(dumps(asdict(report), indent=2))
         return
     for replica in report.replicas:
         how = HOW[replica.how]
-        console.print(f"{replica.name}: {how} {replica.after_ms:.0f} ms after the order")
+        console.print(f"{replica.name}: {how} {replica.after_ms:.0f} ms after the order", markup=False)
+    if not report.logged:
+        console.print("The stop is in the log; how long it took could not be written there.")
     typer.echo(f"stopped, {len(report.replicas)} replicas, known after {report.took_ms:.0f} ms")
 
 

@@ -19,6 +19,15 @@ def last_checkpoint(folder: Path) -> str | None:
     return str(max(found, key=lambda path: int(path.name[11:]))) if found else None
 
 
+def losses_before(folder: Path) -> list[float]:
+    """Return the losses of all steps up to the newest complete checkpoint; none where there is none."""
+    last = last_checkpoint(folder)
+    if last is None:
+        return []
+    state = json.loads((Path(last) / "trainer_state.json").read_text("utf-8"))
+    return [entry["loss"] for entry in state["log_history"] if "loss" in entry]
+
+
 def _is_complete(checkpoint: Path) -> bool:
     """Whether the trainer's state is there and whole: it is what a trainer writes last."""
     try:

@@ -25,6 +25,9 @@ def write_model_card(folder: Path, result: FinetuneResult, table: str = "") -> P
         first, last = result.frozen_layers
         held = f"{result.scope} of layers {first} to {last}: {result.frozen_count} tensors, proved bitwise unchanged"
     data = ", ".join(f"{name} ({digest[:12]})" for name, digest in source.data.items())
+    only = [f"{name.replace('_', ' ')} {value}" for name, value in result.options.items()]
+    only += [f"{result.safety_rows} safety rows"] if result.safety_rows else []
+    only += [f"{len(result.projected)} updates projected"] if "project_below" in result.options else []
     return write_text(
         folder / "README.md",
         f"""---
@@ -37,6 +40,7 @@ tags: [safetylayers]
 | --- | --- |
 | base model | {source.model} ({source.model_hash[:12]}) |
 | held still | {held} |
+| the method's own | {", ".join(only) or "nothing"} |
 | data | {data}, {result.rows} rows; {result.truncated} cut short, {result.left_out} left out as too long |
 | steps, batch | {result.steps}, {result.batch_size} |
 | learning rate | {result.learning_rate:g} |

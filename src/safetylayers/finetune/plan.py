@@ -6,6 +6,8 @@ import math
 import shutil
 from pathlib import Path
 
+from pydantic import Field
+
 from safetylayers.errors import UsageError
 from safetylayers.records import Record
 
@@ -28,6 +30,12 @@ class Plan(Record):
     dtype: str
     model_hash: str
     data_hash: str
+    options: dict[str, float | int | str] = Field(default_factory=dict)
+    """What only this method takes."""
+    safety_hash: str = ""
+    """Of the safety rows, where the method has some."""
+    base_hash: str = ""
+    """Of the base model, where the method needs it."""
 
 
 def check_settings(
@@ -43,29 +51,38 @@ def check_settings(
             raise UsageError(f"{name} of {count} makes no sense.", mend="Use 1 or more.")
 
 
-def claim(output: Path, plan: Plan, *, resume: bool) -> None:
-    """Make a folder this run's.
+def claim(output: Path, plan: Record, *, resume: bool, name: str = PLAN, what: str = "fine-tuning") -> None:
+    """Make a folder a run's.
 
     Without `resume`, an earlier run's checkpoints and result are removed: their steps could pass for this run's.
 
+    Args:
+        output: the folder.
+        plan: everything that decides the run's weights.
+        resume: go on from an earlier run of the same plan.
+        name: of the plan's file in it.
+        what: the kind of run, for messages.
+
     Raises:
-        UsageError: it holds another run, or files that are not a run's and would be written over.
+        UsageError: it holds another run, or files that are not such a run's and would be written over.
         OutputError: it cannot be written to.
     """
-    if output.is_dir() and any(output.iterdir()) and not (output / PLAN).exists():
+    # Of several processes another one may be about to write the plan: through a file of this name behind a dot.
+    there = output.is_dir() and any(not path.name.startswith(f".{name}") for path in output.iterdir())
+    if there and not (output / name).exists():
         raise UsageError(
-            f"{output}: holds files that are not from a fine-tuning run.",
+            f"{output}: holds files that are not from a {what} run.",
             mend="Choose a new or an empty folder with -o.",
         )
     if not resume:
         shutil.rmtree(output / "checkpoints", ignore_errors=True)
         (output / "result.json").unlink(missing_ok=True)
-    elif (output / PLAN).exists():
-        _compare(output, Plan.read(output / PLAN), plan)
-    plan.write(output / PLAN)
+    elif (output / name).exists():
+        _compare(output, type(plan).read(output / name), plan)
+    plan.write(output / name)
 
 
-def _compare(output: Path, old: Plan, new: Plan) -> None:
+def _compare(output: Path, old: Record, new: Record) -> None:
     was, now = old.model_dump(), new.model_dump()
     if changed := [f"{name} was {was[name]}, is {now[name]}" for name in was if was[name] != now[name]]:
         raise UsageError(

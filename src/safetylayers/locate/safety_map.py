@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 from torch import Tensor, nn
 
-from safetylayers.errors import DataError, MapError, NoSafetyLayersError, OutputError, WrongModelError
+from safetylayers.errors import DataError, MapError, NoSafetyLayersError, WrongModelError
 from safetylayers.locate.curves import Curve
 from safetylayers.locate.decision import Sweep
 from safetylayers.locate.directions import ProbeScore
 from safetylayers.locate.gap import Gap
 from safetylayers.prompts import Template
-from safetylayers.records import Provenance, Rate, Record
+from safetylayers.records import Provenance, Rate, Record, write_with_tensors
 from safetylayers.stats import Interval
 
 if TYPE_CHECKING:
@@ -141,23 +141,15 @@ class SafetyMap:
 
     def save(self, folder: str | Path) -> Path:
         """Write `map.json` and `tensors.safetensors` into a folder. Raises OutputError."""
-        from safetensors import SafetensorError
         from safetensors.torch import save_file
 
-        target = Path(folder)
         tensors = {name: tensor.contiguous() for name, tensor in self.tensors.items()}
-        try:
-            target.mkdir(parents=True, exist_ok=True)
-            # Tensors first: a folder without map.json holds no map, so that half of one is never taken for a whole.
-            (target / "map.json").unlink(missing_ok=True)
-            save_file(tensors, target / "tensors.safetensors")
-        except (OSError, SafetensorError) as error:
-            raise OutputError(
-                f"{target}: the map cannot be written ({getattr(error, 'strerror', None) or error}).",
-                mend="Free some room or choose another folder with -o.",
-            ) from error
-        self.record.write(target / "map.json")
-        return target
+        return write_with_tensors(
+            Path(folder),
+            ("map.json", self.record),
+            lambda target: save_file(tensors, target / "tensors.safetensors"),
+            what="map",
+        )
 
     @classmethod
     def load(cls, folder: str | Path) -> SafetyMap:

@@ -7,7 +7,7 @@ Shapes: B rows, T tokens, H hidden size, L layers, V vocabulary.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from safetylayers.errors import OutputError, UsageError
 from safetylayers.models import interventions, loading
 from safetylayers.models.batching import run_batched
+from safetylayers.models.generation import GumbelNoise, greedy, until_end
 from safetylayers.models.hashing import hash_weights
 from safetylayers.models.scaling import scaled
 from safetylayers.models.structure import find_decoder_layers, text_config
@@ -26,7 +27,7 @@ from safetylayers.models.tokens import Batch, pad_left
 from safetylayers.records import ProgressCallback
 
 if TYPE_CHECKING:
-    from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 BATCH_SIZE, SMALL_BATCH_SIZE, SMALL = 64, 512, 50_000_000
 """Rows at once; more of a model with fewer than `SMALL` parameters, whose time goes into calls, not into arithmetic."""
@@ -155,7 +156,8 @@ class ChatModel:
         return pad_left(token_ids, self.tokenizer.pad_token_id or 0, self.device)
 
     @cached_property
-    def _forward_options(self) -> frozenset[str]:
+    def forward_options(self) -> frozenset[str]:
+        """Names of what a forward pass of this model takes."""
         return frozenset(inspect.signature(self.model.forward).parameters)
 
     def _forward(self, batch: Batch, *, last: int) -> Tensor:
@@ -166,9 +168,9 @@ class ChatModel:
     def logits(self, batch: Batch, *, last: int) -> Tensor:
         """Return the logits at the `last` positions, [B, last, V], in the model's dtype and with its gradients."""
         options: dict[str, Any] = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
-        if "position_ids" in self._forward_options:
+        if "position_ids" in self.forward_options:
             options["position_ids"] = batch.position_ids
-        if "logits_to_keep" in self._forward_options:
+        if "logits_to_keep" in self.forward_options:
             options["logits_to_keep"] = last
         logits: Tensor = self.model(**options, use_cache=False).logits
         return logits[:, -last:]
@@ -227,49 +229,105 @@ class ChatModel:
         self, texts: Sequence[str], *, max_new_tokens: int = 64, progress: ProgressCallback | None = None
     ) -> list[str]:
         """Generate greedily; return the replies without special tokens."""
-        token_ids = self._token_ids(texts)
+        return self.generate_after(self._token_ids(texts), max_new_tokens=max_new_tokens, progress=progress)
+
+    def generate_after(
+        self, token_ids: Sequence[Sequence[int]], *, max_new_tokens: int = 64, progress: ProgressCallback | None = None
+    ) -> list[str]:
+        """Generate greedily after token sequences, none of them empty; for tokens that no text is read as."""
 
         def work(indices: list[int]) -> list[str]:
             batch = self.batch_of([token_ids[index] for index in indices])
-            return self._replies(
-                batch.input_ids.shape[1], max_new_tokens, batch.attention_mask, input_ids=batch.input_ids
-            )
+            given = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
+            return self._texts(self._generate(given, max_new_tokens, self.ends_of_text))
+
+        return run_batched(list(map(len, token_ids)), self.batch_size, work, what="replies", progress=progress)
+
+    def sample(
+        self,
+        texts: Sequence[str],
+        *,
+        max_new_tokens: int = 64,
+        temperature: float = 1.0,
+        seed: int = 0,
+        progress: ProgressCallback | None = None,
+    ) -> list[str]:
+        """Draw a reply to each text from the model's own distribution; return them without special tokens.
+
+        Raises:
+            UsageError: the temperature is not above 0, or a text has no token.
+        """
+        drawn = self.sample_tokens(
+            texts, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed, progress=progress
+        )
+        return self._texts(drawn)
+
+    def sample_tokens(
+        self,
+        texts: Sequence[str],
+        *,
+        max_new_tokens: int = 64,
+        temperature: float = 1.0,
+        seed: int = 0,
+        ends: Sequence[int] | None = None,
+        progress: ProgressCallback | None = None,
+    ) -> list[list[int]]:
+        """Draw a reply to each text; return its tokens, its end included where it came to one.
+
+        Args:
+            texts: rendered prompts; to draw several replies, name one several times.
+            max_new_tokens: longest reply.
+            temperature: logits are divided by it; towards 0, it is greedy generation.
+            seed: each reply's noise follows from it and the reply's place. Batches change the last digits of logits at
+                most, which matters where two tokens are next to equal; more often in bfloat16 than in float32.
+            ends: tokens that end a reply, by themselves the model's own.
+            progress: told after each batch.
+
+        Raises:
+            UsageError: the temperature is not above 0, or a text has no token.
+        """
+        if not 0 < temperature < float("inf"):
+            raise UsageError(f"A temperature of {temperature} makes no sense.", mend="Use one above 0, such as 1.")
+        token_ids = self._token_ids(texts)
+        ended = self.ends_of_text if ends is None else ends
+
+        def work(indices: list[int]) -> list[list[int]]:
+            batch = self.batch_of([token_ids[index] for index in indices])
+            given = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
+            noise = GumbelNoise([f"{seed} {index}" for index in indices], temperature)
+            return self._generate(given, max_new_tokens, ended, noise)
 
         return run_batched(list(map(len, token_ids)), self.batch_size, work, what="replies", progress=progress)
 
     def generate_from(self, embedded: Tensor, attention_mask: Tensor, *, max_new_tokens: int = 64) -> list[str]:
         """Generate greedily from embeddings [B, T, H], padded on the left as the mask [B, T] says."""
-        return self._replies(0, max_new_tokens, attention_mask, inputs_embeds=embedded)
+        given = {"inputs_embeds": embedded, "attention_mask": attention_mask}
+        return self._texts(self._generate(given, max_new_tokens, self.ends_of_text))
 
-    def _replies(self, given: int, max_new_tokens: int, attention_mask: Tensor, **inputs: Tensor) -> list[str]:
-        """Generate, and decode what comes after the first `given` columns."""
+    def _texts(self, replies: list[list[int]]) -> list[str]:
+        decoded: list[str] = self.tokenizer.batch_decode(replies, skip_special_tokens=True)
+        return [reply.strip() for reply in decoded]
+
+    def _generate(
+        self,
+        given: Mapping[str, Tensor],
+        max_new_tokens: int,
+        ends: Sequence[int],
+        noise: GumbelNoise | None = None,
+    ) -> list[list[int]]:
+        """Take the likeliest token each time, after noise if there is any; return each reply's, its end included."""
+        settings = greedy(max_new_tokens, ends, self.tokenizer.pad_token_id)
         with torch.inference_mode():
             output: Tensor = self.model.generate(  # type: ignore[operator]  # nn.Module's stub hides the method
-                **inputs, attention_mask=attention_mask, generation_config=self._greedy(max_new_tokens)
+                **given, generation_config=settings, logits_processor=[noise] if noise else None
             )
-        replies: list[str] = self.tokenizer.batch_decode(output[:, given:], skip_special_tokens=True)
-        return [reply.strip() for reply in replies]
+        # From embeddings, transformers returns what is new alone.
+        start = given["input_ids"].shape[1] if "input_ids" in given else 0
+        return [until_end(row, ends) for row in output[:, start:].tolist()]
 
-    def _greedy(self, max_new_tokens: int) -> GenerationConfig:
-        from transformers import GenerationConfig
-
-        ends = list(self.ends_of_text)
-        pad = self.tokenizer.pad_token_id
-        if pad is None and ends:
-            pad = ends[0]
-        # What is left out here, transformers fills in from the model's own configuration, penalties and all.
-        return GenerationConfig(  # type: ignore[no-untyped-call]  # transformers leaves it untyped
-            max_new_tokens=max_new_tokens,
-            do_sample=False,
-            num_beams=1,
-            repetition_penalty=1.0,
-            no_repeat_ngram_size=0,
-            min_length=0,
-            suppress_tokens=[],
-            begin_suppress_tokens=[],
-            eos_token_id=ends or None,
-            pad_token_id=pad,
-        )
+    def last_logits(self, batch: Batch, length: int) -> Tensor:
+        """Return the logits after each of a row's last `length` tokens: float32 [B, length, V], without gradients."""
+        return self._forward(batch, last=length).float()
 
     def next_logprobs(self, batch: Batch, length: int) -> Tensor:
         """Return log P of every token after each of a row's last `length` tokens: float64 [B, length, V]."""

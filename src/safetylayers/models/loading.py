@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -116,6 +117,8 @@ def _checked(device: str) -> str:
 
 def _best_device() -> str:
     if torch.cuda.is_available():
+        if (rank := os.environ.get("LOCAL_RANK")) is not None:  # one of several processes, with a card each
+            return f"cuda:{rank}"
         # Several cards, or one that may be too small, are accelerate's business.
         return "auto"
     return "mps" if torch.backends.mps.is_available() else "cpu"

@@ -3,6 +3,7 @@
 from safetylayers.prompts.builtin import BUILTIN_NAMES, SPLITS, builtin
 from safetylayers.prompts.examples import Example, ExampleSet, load_examples
 from safetylayers.prompts.loading import load_prompts
+from safetylayers.prompts.pairs import Pair, PairSet, load_pairs
 from safetylayers.prompts.prompt_set import Prompt, PromptSet
 from safetylayers.prompts.rendering import TEMPLATES, Template, render
 from safetylayers.prompts.values import Value, Values, load_values
@@ -13,6 +14,8 @@ __all__ = [
     "TEMPLATES",
     "Example",
     "ExampleSet",
+    "Pair",
+    "PairSet",
     "Prompt",
     "PromptSet",
     "Template",
@@ -20,6 +23,7 @@ __all__ = [
     "Values",
     "builtin",
     "load_examples",
+    "load_pairs",
     "load_prompts",
     "load_values",
     "render",

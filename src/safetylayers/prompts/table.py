@@ -138,10 +138,17 @@ def _read_hub(name: str, split: str) -> Iterator[Row]:
 def _parse(text: str, path: Path, first: int = 1) -> Any:
     """Parse JSON that begins on line `first` of a file."""
     try:
-        return json.loads(text)
+        found = json.loads(text)
+        if "\\ud" in text.lower():  # half a character can be written so, and nothing that is text can hold it
+            json.dumps(found, ensure_ascii=False).encode()
+        return found
     except json.JSONDecodeError as error:
         at = f"{path}, line {first + error.lineno - 1}, column {error.colno}"
         raise DataError(f"{at}: not valid JSON ({error.msg}).", mend="Mend that line.") from error
+    except UnicodeEncodeError as error:
+        raise DataError(
+            f"{path}, line {first}: half a character (a lone surrogate).", mend="Write the file again as UTF-8."
+        ) from error
 
 
 def _object(fields: Any, place: str) -> Row:

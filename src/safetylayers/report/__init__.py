@@ -8,14 +8,16 @@ The room knows no other room's results: whoever has one builds a `Page` of these
 
 from __future__ import annotations
 
+from safetylayers.report.curve_chart import Curve, CurveChart
 from safetylayers.report.drawing import MAX_SERIES
 from safetylayers.report.forest_chart import Bar, ForestChart
-from safetylayers.report.line_chart import MAX_LINES, Band, Line, LineChart, Marker
+from safetylayers.report.line_chart import Band, Line, LineChart, Marker
 from safetylayers.report.numbers import Axis, Measure
 from safetylayers.report.page import MAX_BYTES, Columns, Page, Part, Section, render_page, write_page
 from safetylayers.report.prose import BulletList, Callout, Code, Facts, KeyFigure, KeyFigures, Paragraph
 from safetylayers.report.replies import Replies, Reply
 from safetylayers.report.scatter_chart import Dot, ScatterChart
+from safetylayers.report.series import MAX_LINES
 from safetylayers.report.sweep_chart import Candidate, SweepChart
 from safetylayers.report.tables import Cell, Table
 
@@ -32,6 +34,8 @@ __all__ = [
     "Cell",
     "Code",
     "Columns",
+    "Curve",
+    "CurveChart",
     "Dot",
     "Facts",
     "ForestChart",

@@ -14,22 +14,27 @@ from safetylayers.report.drawing import (
     Path,
     Shape,
     Words,
-    mark,
     polygon,
     polyline,
     rectangle,
 )
-from safetylayers.report.frame import HEAD, ROW, Plot, make_plot, x_axis, y_axis
+from safetylayers.report.frame import ROW, Plot, make_plot, x_axis, y_axis
 from safetylayers.report.labels import stack_labels
 from safetylayers.report.numbers import Axis
-from safetylayers.report.scales import Scale, Ticks, layer_ticks, make_ticks
+from safetylayers.report.scales import Scale, Ticks, layer_ticks
+from safetylayers.report.series import (
+    checked_deviation,
+    line_shapes,
+    require_few,
+    series_legend,
+    spread_text,
+    value_ticks,
+    zero_line,
+)
 from safetylayers.report.tables import Cell, Table
 from safetylayers.report.text import shorten, text_width
 
 LAYER_AXIS = Axis("Decoder layer")
-MAX_LINES = 6
-"""As many as there are colours; more lines in one chart are not read anyway."""
-_MOST_MARKS = 24
 
 
 @dataclass(frozen=True)
@@ -46,12 +51,7 @@ class Line:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "values", finite(self.values, f"Line {self.name!r}"))
-        if len(self.deviation):
-            object.__setattr__(self, "deviation", finite(self.deviation, f"Deviation of line {self.name!r}"))
-            require(
-                len(self.deviation) == len(self.values) and min(self.deviation) >= 0,
-                f"Line {self.name!r} has {len(self.values)} values, so it needs as many deviations, none below 0.",
-            )
+        object.__setattr__(self, "deviation", checked_deviation("Line", self.name, self.values, self.deviation))
 
     @property
     def last(self) -> int:
@@ -104,11 +104,7 @@ class LineChart:
 
     def __post_init__(self) -> None:
         finite((line.first for line in self.lines), f"Chart {self.caption!r}")
-        require(
-            len(self.lines) <= MAX_LINES,
-            f"Chart {self.caption!r} has {len(self.lines)} lines; at most {MAX_LINES} can be told apart.",
-            mend="Split it into two charts.",
-        )
+        require_few(self.caption, len(self.lines))
 
     def draw(self, canvas: Canvas) -> Drawing:
         """The picture, at the canvas's width."""
@@ -125,7 +121,8 @@ class LineChart:
         shapes: list[Shape] = [*self._band(plot, along), *y_axis(plot, up, ticks, self.y)]
         for index, line in enumerate(self.lines):
             shapes += _area(line, index, along, up)
-        shapes += self._zero(plot, up)
+        if self.zero_line:
+            shapes.append(zero_line(plot, up))
         for (at, text, css), (left, row) in zip(labels, places, strict=True):
             level = plot.top - 7 - row * ROW
             if css == "marker-label":
@@ -145,15 +142,8 @@ class LineChart:
         return min(firsts), max(lasts)
 
     def _y_ticks(self, canvas: Canvas) -> Ticks:
-        ends = [
-            value + sign * spread
-            for line in self.lines
-            for value, spread in zip(line.values, line.spread, strict=True)
-            for sign in (-1, 1)
-        ]
-        if self.zero_line:
-            ends.append(0.0)
-        return make_ticks(min(ends), max(ends), self.y, int((canvas.height - HEAD) // 55))
+        values = [pair for line in self.lines for pair in zip(line.values, line.spread, strict=True)]
+        return value_ticks(values, self.y, canvas, zero=self.zero_line)
 
     def _labels(self, room: float) -> list[tuple[float, str, str]]:
         """(layer, text, CSS class) of the markers' labels and then the band's, which stands above their lines."""
@@ -171,11 +161,6 @@ class LineChart:
         sides = polyline([(left, plot.top), (left, plot.bottom)]) + polyline([(right, plot.top), (right, plot.bottom)])
         return [Path(rectangle(left, plot.top, right, plot.bottom), "band", tip), Path(sides, "band-edge")]
 
-    def _zero(self, plot: Plot, up: Scale) -> list[Shape]:
-        if not self.zero_line:
-            return []
-        return [Path(polyline([(plot.left, up(0)), (plot.right, up(0))]), "zero")]
-
     def _x_marks(self, plot: Plot, along: Scale) -> list[tuple[float, str]]:
         first, last = self._extent()
         room = (text_width(str(last), FONT) + 12) / (plot.right - plot.left)
@@ -183,21 +168,13 @@ class LineChart:
 
     def _line(self, line: Line, index: int, along: Scale, up: Scale, canvas: Canvas) -> list[Shape]:
         points = [(along(line.first + offset), up(value)) for offset, value in enumerate(line.values)]
-        radius = 3.0 if canvas.narrow else 3.6
-        every = -(-len(points) // _MOST_MARKS)
-        marks = [
-            mark(index, x, y, radius, f"{line.name}, {line.first + offset}: {self.y.text(line.values[offset])}")
-            for offset, (x, y) in enumerate(points)
-            if offset % every == 0
-        ]
-        return [Path(polyline(points), f"line s{index}"), *marks]
+        tips = [f"{line.name}, {line.first + offset}: {self.y.text(value)}" for offset, value in enumerate(line.values)]
+        return line_shapes(points, tips, index, canvas)
 
     def legend(self) -> tuple[LegendItem, ...]:
         """Names and signs of the lines, and what the bands round them mean."""
-        items = [LegendItem(line.name, _sign(index)) for index, line in enumerate(self.lines)]
-        if any(len(line.deviation) for line in self.lines):
-            items.append(LegendItem(self.deviation_label, Drawing(34, 14, (Path("M2 2h30v10h-30Z", "area neutral"),))))
-        return tuple(items)
+        deviates = any(line.deviation for line in self.lines)
+        return series_legend([line.name for line in self.lines], self.deviation_label if deviates else "")
 
     def describe(self) -> str:
         """The picture in words."""
@@ -226,8 +203,8 @@ class LineChart:
     def _cell(self, line: Line, layer: int) -> Cell:
         if not line.first <= layer <= line.last:
             return None
-        value, spread = line.values[layer - line.first], line.spread[layer - line.first]
-        return f"{self.y.text(value)} ± {self.y.text(spread)}" if spread else self.y.text(value)
+        offset = layer - line.first
+        return spread_text(self.y, line.values[offset], line.spread[offset])
 
 
 def _area(line: Line, index: int, along: Scale, up: Scale) -> list[Shape]:
@@ -238,7 +215,3 @@ def _area(line: Line, index: int, along: Scale, up: Scale) -> list[Shape]:
     upper = [(along(layer), up(value + spread)) for layer, value, spread in rows]
     lower = [(along(layer), up(value - spread)) for layer, value, spread in reversed(rows)]
     return [Path(polygon([*upper, *lower]), f"area s{index}")]
-
-
-def _sign(index: int) -> Drawing:
-    return Drawing(34, 14, (Path("M2 7H32", f"line s{index}"), mark(index, 17, 7, 3.6)))

@@ -18,6 +18,7 @@ from markupsafe import Markup
 from safetylayers.errors import OutputError
 from safetylayers.records import write_text
 from safetylayers.report.checks import require
+from safetylayers.report.curve_chart import CurveChart
 from safetylayers.report.drawing import NARROW, WIDE, Chart
 from safetylayers.report.forest_chart import ForestChart
 from safetylayers.report.line_chart import LineChart
@@ -41,7 +42,7 @@ class Columns:
 
 Part = (
     Paragraph | BulletList | Callout | KeyFigures | Facts | Code | Table | Replies
-    | LineChart | SweepChart | ScatterChart | ForestChart | Columns
+    | LineChart | CurveChart | SweepChart | ScatterChart | ForestChart | Columns
 )  # fmt: skip
 """What a section is made of."""
 
@@ -55,6 +56,7 @@ _MACROS: dict[type, str] = {
     Table: "table",
     Replies: "replies",
     LineChart: "chart",
+    CurveChart: "chart",
     SweepChart: "chart",
     ScatterChart: "chart",
     ForestChart: "chart",
@@ -146,7 +148,7 @@ class _Renderer:
         macro = getattr(_environment().get_template("parts.html.j2").module, _MACROS[type(part)])
         if isinstance(part, Columns):
             return Markup(macro(part, self.draw))  # noqa: S704 a template's own output
-        if isinstance(part, LineChart | SweepChart | ScatterChart | ForestChart):
+        if isinstance(part, LineChart | CurveChart | SweepChart | ScatterChart | ForestChart):
             return Markup(macro(part, *_pictures(part), f"c{next(self._numbers)}"))  # noqa: S704 a template's own output
         return Markup(macro(part))  # noqa: S704 a template's own output
 

@@ -97,7 +97,7 @@ def test_damaged_verifier_keys_are_refused(text: str) -> None:
 def test_notes_are_found_in_a_file_and_pieces_left_out() -> None:
     other = Checkpoint(ORIGIN, 43, bytes(32)).signed(KEY)
     text = f"\n\n{NOTE}\n\n{NOTE[:30]}\n\n{other}\n\n{NOTE[:-10]}"
-    notes = list(split_notes(text))
+    notes = list(split_notes(text.splitlines(keepends=True)))
     assert notes[:2] == [NOTE, other]
     with pytest.raises(AuditError):
         VERIFIER.check(notes[2])

@@ -152,6 +152,17 @@ def test_a_missing_witness_is_an_error_to_its_reader(tmp_path: Path) -> None:
         read_witness(tmp_path / "nothing")
 
 
+@pytest.mark.parametrize("text", ["", "\n\n", "<html>\n\n404 not found</html>\n"])
+def test_a_file_without_a_checkpoint_is_no_witness(tmp_path: Path, text: str) -> None:
+    (tmp_path / "kept").write_text(text)
+    with pytest.raises(AuditError, match="holds no checkpoint"):
+        list(read_witness(tmp_path / "kept"))
+
+
+def test_the_witness_is_its_owners_alone(filled: AuditLog, witness: Path) -> None:
+    assert witness.stat().st_mode & 0o777 == 0o600
+
+
 def test_what_is_on_disk_is_flushed(log: AuditLog) -> None:
     if not log.database.is_sqlite:
         pytest.skip("PostgreSQL's server decides that")

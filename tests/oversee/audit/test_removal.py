@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import delete, func, select
 
 from safetylayers.errors import AuditError
-from safetylayers.oversee.audit import AuditLog, LogKeys, read_witness, removal, verify
+from safetylayers.oversee.audit import AuditLog, Entry, LogKeys, read_witness, removal, verify
 from safetylayers.oversee.audit.tables import log_keys, log_payloads
 
 
@@ -70,6 +70,26 @@ def test_large_removals_go_in_pieces(filled: AuditLog, keys: LogKeys, monkeypatc
     assert [entry.facts["keys"] for entry in filled.read(kinds=["erase"])] == [2, 2, 1]
     assert [entry.facts["payloads"] for entry in filled.read(kinds=["expire"])] == [2] * 5
     assert verify(filled.database, filled.verifier, vault=keys.vault).ok
+
+
+def test_a_piece_holds_up_others_for_a_moment_only(log: AuditLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    paused: list[float] = []
+    monkeypatch.setattr(removal, "sleep", paused.append)
+    sizes = [100] * 450 + [3_000_000] * 5 + [9_000_000]
+    entries = [Entry(kind="request", actor="a", payload={"text": "x" * size}, subject="key-1") for size in sizes]
+    for start in range(0, len(entries), 50):
+        with log.database.write() as connection:
+            log.append_in(connection, entries[start : start + 50])
+    assert log.expire(datetime.now(UTC) + timedelta(hours=1), "retention") == len(sizes)
+    pieces = [entry.facts["payloads"] for entry in log.read(kinds=["expire"])]
+    assert pieces == [200, 200, 52, 2, 1, 1]
+    assert len(paused) == len(pieces)
+
+
+def test_a_removal_may_be_bounded_and_gone_on_with(filled: AuditLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(removal, "PIECE", 3)
+    later = datetime.now(UTC) + timedelta(hours=1)
+    assert [filled.expire(later, "retention", pieces=2) for _ in range(3)] == [6, 4, 0]
 
 
 @pytest.mark.parametrize("table", [log_keys, log_payloads])

@@ -5,9 +5,12 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
 
-from safetylayers.oversee.audit import AuditLog, Entry, LogKeys, read_witness, verify
+import pytest
+
+from safetylayers.oversee.audit import AuditLog, Entry, LogKeys, read_witness, sequencer, verify
 from safetylayers.oversee.store.database import Database
 
 WRITER = """
@@ -77,6 +80,33 @@ def test_a_killed_writer_loses_nothing_that_it_acknowledged(
         (index,) = log.append_in(connection, [Entry(kind="k", actor="next", facts={"task": 0, "n": 0})])
     assert index == len(found)
     assert verify(database, log.verifier, vault=keys.vault, kept=read_witness(witness)).ok
+
+
+@pytest.mark.parametrize(("ahead_s", "follows"), [(30, True), (3600, False)])
+def test_times_never_go_back_between_replicas_unless_a_clock_is_wrong(
+    log: AuditLog, keys: LogKeys, database: Database, monkeypatch: pytest.MonkeyPatch, ahead_s: int, follows: bool
+) -> None:
+    class Ahead(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:
+            return datetime.now(tz) + timedelta(seconds=ahead_s)
+
+    other = AuditLog(database, keys, origin=log.origin)
+    with monkeypatch.context() as patch:
+        patch.setattr(sequencer, "datetime", Ahead)
+        append(log)
+    for writer in (other, other, log):
+        append(writer)
+    other.close()
+    first, *rest = (kept.time for kept in log.read())
+    assert rest == sorted(rest)
+    assert all((time >= first) is follows for time in rest)
+    assert verify(database, log.verifier).ok
+
+
+def append(log: AuditLog) -> None:
+    with log.database.write() as connection:
+        log.append_in(connection, [Entry(kind="k", actor="a")])
 
 
 def test_two_logs_in_one_process_take_turns(log: AuditLog, keys: LogKeys, database: Database) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import pytest
@@ -9,9 +10,11 @@ from sqlalchemy import delete, insert, select, update
 
 from oversee.audit.tampering import SEALED, change, leaf, tree_of
 from safetylayers.errors import AuditError
-from safetylayers.oversee.audit import AuditLog, Entry, Verification, export, verify
+from safetylayers.oversee.audit import AuditLog, Entry, LogKeys, Verification, export, rows, verify
 from safetylayers.oversee.audit.merkle import leaf_hash
 from safetylayers.oversee.audit.tables import log_entries, log_keys, log_payloads
+from safetylayers.oversee.audit.vault import Vault, new_key
+from safetylayers.oversee.store.database import IDLE_S
 
 
 def test_an_honest_log_verifies(filled: AuditLog, verified: Callable[..., Verification]) -> None:
@@ -112,6 +115,29 @@ def test_a_leaf_that_is_none_is_named_even_where_its_hash_fits(
     assert verified().first_bad == 10
     with pytest.raises(AuditError, match="not what the log writes"):
         list(export(filled.database, filled.verifier))
+
+
+def test_a_verifier_that_is_slow_is_waited_for(filled: AuditLog, keys: LogKeys) -> None:
+    class SlowVault(Vault):
+        waited = False
+
+        def open(self, sealed: bytes, *, context: bytes) -> bytes:
+            if not self.waited:
+                time.sleep(IDLE_S + 0.3)
+                self.waited = True
+            return keys.vault.open(sealed, context=context)
+
+    assert verify(filled.database, filled.verifier, vault=SlowVault(new_key())).ok
+
+
+def test_pages_are_shorter_where_payloads_are_large(filled: AuditLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows, "PAGE_BYTES", 250)
+    with filled.database.read() as connection:
+        assert len(rows.page(connection)) < 10
+    assert [kept.index for kept in filled.read()] == list(range(20))
+    assert [kept.index for kept in filled.read(newest_first=True, limit=15)] == list(range(19, 4, -1))
+    assert [kept.index for kept in filled.read(kinds=["request"], limit=8)] == list(range(1, 16, 2))
+    assert verify(filled.database, filled.verifier).size == 20
 
 
 def test_of_many_problems_the_first_is_named_and_the_rest_counted(log: AuditLog) -> None:

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import delete, insert, select, update
 
-from oversee.audit.tampering import cut, put_head_back, rewrite, sign_all_again
-from safetylayers.oversee.audit import AuditLog, Entry, LogKeys, Verification, verify
+from oversee.audit.tampering import cut, put_head_back, rewrite, sign_all_again, tree_of
+from safetylayers.errors import AuditError
+from safetylayers.oversee.audit import AuditLog, Entry, LogKeys, Verification, read_witness, verify
 from safetylayers.oversee.audit.checkpoint import Checkpoint
 from safetylayers.oversee.audit.tables import checkpoints, log_head
 
@@ -77,6 +78,35 @@ def test_a_log_signed_again_with_its_own_key_is_named_by_kept_checkpoints(
     assert [problem.text for problem in found.problems] == [
         "Rewritten: entries 8 to 11 are not what a kept checkpoint has signed."
     ]
+
+
+def test_a_history_that_was_rewritten_without_the_key_is_not_signed(filled: AuditLog) -> None:
+    rewrite(filled.database, 9)
+    with filled.database.write() as connection:
+        connection.execute(update(log_head).values(frontier=tree_of(connection).to_bytes()))
+        connection.execute(delete(checkpoints))
+    with (
+        pytest.raises(AuditError, match="not what its checkpoint says"),
+        filled.database.write() as connection,
+    ):
+        filled.append_in(connection, [Entry(kind="next", actor="a")])
+
+
+def test_how_far_kept_checkpoints_vouch_is_told(filled: AuditLog, witness: Path) -> None:
+    notes = list(read_witness(witness))
+    found = verify(filled.database, filled.verifier, kept=notes[:2], own=notes)
+    assert (found.ok, found.vouched, found.size) == (True, 8, 20)
+    assert verify(filled.database, filled.verifier, own=notes).vouched == 0
+
+
+def test_the_logs_own_witness_finds_a_cut_beyond_what_was_kept_elsewhere(filled: AuditLog, witness: Path) -> None:
+    notes = list(read_witness(witness))
+    with filled.database.write() as connection:
+        cut(connection, 12)
+        put_head_back(connection, 12)
+    assert verify(filled.database, filled.verifier, kept=notes[:2]).ok
+    found = verify(filled.database, filled.verifier, kept=notes[:2], own=notes)
+    assert (found.first_bad, len(found.problems)) == (12, 1)
 
 
 def test_a_fork_of_the_same_size_is_named(

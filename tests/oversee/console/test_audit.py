@@ -81,7 +81,12 @@ def test_an_entry_is_read_with_its_text_and_that_is_logged(gateway: Console, aud
     gateway.site.log.erase(entry.subject, "a test")
     assert "It was erased." in audrey.get(f"/console/audit/{entry.index}").text
     assert audrey.get("/console/audit/99999999").status_code == 404
-    assert audrey.get(f"/console/audit/{'9' * 30}").status_code == 404
+    assert audrey.get("/console/audit/99999999/proof").status_code == 404
+    for odd in ("9" * 30, "9" * 5000, "-1", "1x", "\u0661"):
+        for path in (f"/console/audit/{odd}", f"/console/audit/{odd}/proof"):
+            found = audrey.get(path)
+            assert found.status_code == 404, path
+            assert "content-security-policy" in found.headers
 
 
 def test_a_proof_proves_and_holds_the_text_only_where_it_is_asked_for(gateway: Console, audrey: Visitor) -> None:

@@ -136,3 +136,9 @@ def test_forms_that_are_none_are_refused(gateway: Console) -> None:
         (b"&".join([b"a=1"] * 51), form, 400),
     ]:
         assert visitor.post("/console/mode/restrict", content=content, headers=headers).status_code == status, content
+
+
+def test_strangers_send_short_forms_only(gateway: Console) -> None:
+    visitor = gateway.visitor()
+    form = {"content-type": "application/x-www-form-urlencoded"}
+    assert visitor.post("/console/login", content=b"name=" + b"a" * 20_000, headers=form).status_code == 413

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+import time
+
 from oversee.console.conftest import Console
 
 OTHER = "version: 1\nname: other\nattempts: 3\nblocked_text: 'No <b>way</b>.'\n"
@@ -55,3 +58,24 @@ def test_a_proposal_of_another_kind_is_not_approved_here(gateway: Console) -> No
     [proposal] = gateway.site.proposals.open_ones()
     assert both.submit("/console/policy/approve", proposal=proposal.id).status_code == 400
     assert gateway.site.proposals.open_ones() == [proposal]
+
+
+def test_a_long_policy_does_not_hold_up_others(gateway: Console) -> None:
+    adam, alice = gateway.logged_in("adam", "admin"), gateway.logged_in("alice", "admin")
+    settings = "".join(f"      k{number}: v\n" for number in range(40_000))
+    policy = f"version: 1\nname: x\nguards:\n  g:\n    kind: unheard-of\n    settings:\n{settings}"
+    csrf, done = adam.token(), threading.Event()
+
+    def propose() -> None:
+        adam.post("/console/policy/propose", data={"csrf": csrf, "policy": policy, "reason": "a test"})
+        done.set()
+
+    thread = threading.Thread(target=propose)
+    began_all, waits = time.monotonic(), []
+    thread.start()
+    while not done.is_set():
+        began = time.monotonic()
+        assert alice.get("/console/static/console.js").status_code == 200
+        waits.append(time.monotonic() - began)
+    thread.join()
+    assert max(waits) < (time.monotonic() - began_all) / 2

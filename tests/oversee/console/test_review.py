@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from html import unescape
 
 from oversee.console.asking import Asked, ask, until
 from oversee.console.conftest import HOLDING, Console, Starter
+from safetylayers.oversee.console.pages.review import MOST
 from safetylayers.oversee.review.held import Held, Texts
+from safetylayers.oversee.review.tables import held as held_table
 
 REPLY = 'It is K-1234 & <script>alert("x")</script>\n\n  \u202eend'
 
@@ -100,3 +103,17 @@ def test_nobody_reviews_the_reply_to_their_own_request(gateway: Console) -> None
     assert "your own request" in page
     assert 'action="/console/review/' not in page
     assert rita.submit(f"/console/review/{held.id}/ok").status_code == 403
+
+
+def test_a_long_list_is_cut_and_says_how_much_more_waits(gateway: Console) -> None:
+    rita = gateway.logged_in("rita", "reviewer")
+    row = {"kind": "sample", "key": "key-1", "asked_by": "p", "state": "waiting", "findings": [], "sealed": b"x"}
+    rows = [
+        {**row, "id": f"{number:032x}", "request": f"req-{number}", "created": datetime.now(UTC)}
+        for number in range(MOST + 7)
+    ]
+    with gateway.site.database.write() as connection:
+        connection.execute(held_table.insert(), rows)
+    page = rita.get("/console/review/list").text
+    assert page.count('href="/console/review/') == MOST
+    assert "7 more wait." in page

@@ -7,6 +7,7 @@ import json
 import sqlite3
 import threading
 import time
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -19,6 +20,7 @@ from safetylayers.oversee.guards.settings import GuardSettings
 from safetylayers.oversee.identity.principal import MACHINE
 from safetylayers.oversee.modes.change import set_mode
 from safetylayers.oversee.modes.mode import Mode
+from safetylayers.oversee.policy.tables import policies
 
 POLICY = """
 version: 1
@@ -226,3 +228,19 @@ def test_a_server_called_by_another_name_does_not_answer(start: Starter) -> None
 
     client = TestClient(create_app(none, hosts=LOOPBACK), base_url="http://evil.example")
     assert client.get("/health").status_code == 421
+
+
+def test_a_replica_that_cannot_enforce_an_approved_policy_does_as_in_restricted_mode(start: Starter) -> None:
+    with start("{version: 1, name: lax, restricted: block}") as gateway:
+        assert gateway.chat().json()["choices"][0]["finish_reason"] == "stop"
+        stricter = "{version: 1, name: stricter, guards: {g: {kind: not-installed-here}}}"
+        with gateway.site.database.write() as connection:
+            values = {"number": 2, "hash": "0" * 64, "text": stricter, "since": datetime.now(UTC), "proposal": None}
+            connection.execute(policies.insert().values(values))
+        end = time.monotonic() + 10
+        while gateway.site.shelf.behind is None:
+            assert time.monotonic() < end, "nobody looked"
+            time.sleep(0.05)
+        assert gateway.chat().json()["choices"][0]["finish_reason"] == "content_filter"
+        assert not gateway.upstream.seen[1:]
+        assert "behind" in json.dumps(gateway.entries()[-1].facts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -144,6 +145,35 @@ def test_prompts_are_scored_as_lm_eval_needs(watch: Opener) -> None:
         assert scored["text_offset"] == [
             sum(map(len, scored["tokens"][:place])) for place in range(len(scored["tokens"]))
         ]
+
+
+@pytest.mark.parametrize("prompt", ["The capital of France is", "What is the capital of France? Paris."])
+def test_a_scored_text_has_one_entry_more_for_one_token_more_though_it_be_the_end(watch: Opener, prompt: str) -> None:
+    with watch("block") as gateway:
+        body = {"model": "tiny", "prompt": prompt, "echo": True, "logprobs": 1, "temperature": 0}
+        alone, more = (
+            gateway.client.post("/v1/completions", json=body | {"max_tokens": most}).json()["choices"][0]
+            for most in (0, 1)
+        )
+        assert more["finish_reason"] == ("stop" if prompt.endswith(".") else "length")
+        assert "".join(more["logprobs"]["tokens"]) == more["text"]
+        for name, entries in alone["logprobs"].items():
+            assert more["logprobs"][name][:-1] == entries, name
+        assert more["logprobs"]["text_offset"][-1] == len(prompt)
+
+        events = gateway.client.post("/v1/completions", json=body | {"max_tokens": 1, "stream": True}).text
+        parts = [json.loads(line[6:]) for line in events.splitlines() if line.startswith("data: {")]
+        told = [part["choices"][0].get("logprobs") for part in parts]
+        for name, entries in more["logprobs"].items():
+            assert [entry for part in told if part for entry in part[name]] == entries, name
+
+
+def test_a_withheld_text_has_no_likelihood(watch: Opener, tiny: ChatModel) -> None:
+    with watch("block", watched=probing(tiny, broken=0.0)) as gateway:
+        body = {"model": "tiny", "prompt": HARMLESS, "max_tokens": 1, "echo": True, "logprobs": 1}
+        found = gateway.client.post("/v1/completions", json=body).json()["choices"][0]
+        assert found["finish_reason"] == "content_filter"
+        assert found["logprobs"] is None
 
 
 def test_a_seed_gives_one_reply_and_choices_differ(watch: Opener) -> None:

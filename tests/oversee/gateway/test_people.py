@@ -143,6 +143,9 @@ def test_a_reply_is_made_again_and_then_blocked(start: Starter) -> None:
         seeds = [body["seed"] for body in gateway.upstream.seen]
         assert seeds[0] == 5
         assert len(set(seeds)) == 3
+        gateway.upstream.seen.clear()
+        assert gateway.chat(temperature=0).json()["choices"][0]["finish_reason"] == "content_filter"
+        assert len(gateway.upstream.seen) == 1  # the same text would come again
 
 
 def test_steering_where_nothing_steers_is_a_block(start: Starter) -> None:

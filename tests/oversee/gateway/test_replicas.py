@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from itertools import pairwise
@@ -30,6 +31,7 @@ from safetylayers.oversee.modes.mode import Mode
 from safetylayers.oversee.modes.stop import stop_everything
 from safetylayers.oversee.policy.policy import Policy, parse_policy
 from safetylayers.oversee.review.held import State
+from safetylayers.oversee.store import patience
 
 LEASE_S = 1.0
 
@@ -199,3 +201,37 @@ def test_two_replicas_write_one_log_without_gaps(start_all: Starter, postgresql_
     found = verify(two.site.database, two.site.log.verifier, vault=two.site.secrets.vault, kept=kept)
     assert found.ok, found.problems
     assert found.size == len(entries)
+
+
+def test_a_replica_gives_up_connections_that_have_gone_silent(
+    start_all: Starter, postgresql_url: str, network: tuple[str, Proxy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patience, "ANSWER_S", 1.0)
+    through, proxy = network
+    whole, lonely = start_all(postgresql_url, through)
+    lonely.upstream.text = "Your code is K-1234."
+    assert lonely.chat().status_code == 200
+    proxy.strand()
+    ada, bob = somebody(whole, "ada", "admin"), somebody(whole, "bob", "admin")
+    policy = parse_policy(HOLDING.replace("action: hold", "action: redact"))
+    proposal = whole.site.shelf.propose(whole.site.proposals, policy, reason="codes leak", by=ada)
+    whole.site.proposals.approve(proposal.id, whole.site.shelf.apply, by=bob)
+    eventually(lambda: "[removed]" in lonely.chat().text, within=10)
+
+
+def test_replicas_that_start_at_once_share_a_first_key_and_a_first_policy(postgresql_url: str, tmp_path: Path) -> None:
+    policy = parse_policy(PLAIN)
+    sites = [Site.open(tmp_path, store=postgresql_url) for _ in range(3)]
+    together = threading.Barrier(3)
+
+    def begin(site: Site) -> None:
+        together.wait()
+        site.first_key()
+        site.shelf.open(policy)
+
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(begin, sites))
+    assert sites[0].keys.authenticate((tmp_path / "caller.key").read_text().strip())
+    assert [people.name for people in sites[0].people.everybody()] == ["local-callers"]
+    for site in sites:
+        site.close()

@@ -99,6 +99,9 @@ def test_requests_that_make_no_sense_are_told_why(start: Starter) -> None:
             said(client, extra_body={"extra_thing": 1})
         with pytest.raises(BadRequestError, match="tools"):
             said(client, tools=[{"type": "function", "function": {"name": "f"}}])
+        for ids in ([1, 2], [[1, 2]]):
+            with pytest.raises(BadRequestError, match="prompt: token ids are not taken"):
+                client.completions.create(model="mock", prompt=ids)
         with gateway.client() as plain:
             assert plain.post("/v1/chat/completions", content=b"{").status_code == 415
             headers = {"content-type": "application/json"}
@@ -119,6 +122,9 @@ def test_a_blocked_prompt_is_not_echoed_and_alternatives_are_the_policys_to_give
             assert "K-1234" not in str(list(answer) if stream else answer)
         with pytest.raises(BadRequestError, match=r"limits\.alternatives"):
             said(client, logprobs=True, top_logprobs=3)
+        with pytest.raises(BadRequestError, match=r"limits\.alternatives") as refused:
+            client.completions.create(model="mock", prompt="Hello", logprobs=3)
+        assert refused.value.param == "logprobs"
 
 
 def test_a_wrong_key_opens_nothing(start: Starter) -> None:

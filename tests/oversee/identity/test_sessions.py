@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -12,7 +13,7 @@ from safetylayers.oversee.identity.passwords import Passwords
 from safetylayers.oversee.identity.principal import MACHINE
 from safetylayers.oversee.identity.roles import Role
 from safetylayers.oversee.identity.sessions import Login, Sessions
-from safetylayers.oversee.identity.throttle import LockedOutError, Throttle
+from safetylayers.oversee.identity.throttle import COMMAND_LINE, LockedOutError, Throttle
 
 ADDRESS = "192.0.2.1"
 
@@ -238,3 +239,53 @@ def test_old_sessions_are_cleared_away(house: House, sessions: Sessions) -> None
     log_in(sessions)
     with house.database.read() as connection:
         assert connection.exec_driver_sql("SELECT count(*) FROM sessions").scalar_one() == 1
+
+
+def test_guesses_from_everywhere_do_not_keep_a_person_from_where_they_have_logged_in_before(house: House) -> None:
+    throttle = Throttle(house.database, clock=house.clock)
+    home, away = "192.0.2.1", "198.51.100.1"
+    throttle.admit("ada", home)
+    throttle.succeeded("ada", home)
+    for number in range(300):
+        with contextlib.suppress(LockedOutError):
+            throttle.admit("ada", f"203.0.113.{number % 250}")
+    throttle.admit("ada", home)
+    with pytest.raises(LockedOutError):
+        throttle.admit("ada", away)
+    house.clock.forward(days=91)
+    for number in range(30):
+        with contextlib.suppress(LockedOutError):
+            throttle.admit("ada", f"203.0.113.{number}")
+    with pytest.raises(LockedOutError):
+        throttle.admit("ada", home)
+
+
+def test_guesses_from_a_known_network_are_counted_there(house: House) -> None:
+    throttle = Throttle(house.database, clock=house.clock)
+    throttle.admit("ada", ADDRESS)
+    throttle.succeeded("ada", ADDRESS)
+    admitted = 0
+    for _ in range(20):
+        with contextlib.suppress(LockedOutError):
+            throttle.admit("ada", ADDRESS)
+            admitted += 1
+    assert admitted == 5
+
+
+def test_addresses_of_a_socket_that_listens_for_both_kinds_are_told_apart(house: House) -> None:
+    throttle = Throttle(house.database, clock=house.clock, free_per_name=100, free_per_address=2)
+    for number in range(30):
+        throttle.admit(f"name-{number}", f"::ffff:192.0.2.{number}")
+
+
+def test_guesses_at_the_console_do_not_keep_anybody_from_the_commands(house: House) -> None:
+    throttle = Throttle(house.database, clock=house.clock)
+    for number in range(30):
+        with contextlib.suppress(LockedOutError):
+            throttle.admit("ada", f"203.0.113.{number}")
+    with pytest.raises(LockedOutError):
+        throttle.admit("ada", ADDRESS)
+    for _ in range(5):
+        throttle.admit("ada", COMMAND_LINE)
+    with pytest.raises(LockedOutError):
+        throttle.admit("ada", COMMAND_LINE)

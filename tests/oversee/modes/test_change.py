@@ -5,6 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from sqlalchemy import text
 
 from oversee.identity.house import House
 from safetylayers.errors import AccessError, ModeError
@@ -91,9 +92,32 @@ def test_only_who_may_stop_stops(house: House) -> None:
     assert mode(house).epoch == 1
 
 
-def test_a_stop_needs_a_reason(house: House, ada: Principal) -> None:
-    with pytest.raises(AccessError, match="reason"):
-        set_mode(house.database, house.log, Mode.STOPPED, by=ada, reason=" ")
+@pytest.mark.parametrize(
+    ("typed", "kept"),
+    [
+        (" ", "no reason was given"),
+        ("it\u3000tells\u00a0too \u202fmuch \U0001f468\u200d\U0001f469", "it tells too  much \U0001f468 \U0001f469"),
+        ("a" * 5000, "a" * 2000),
+        ("\x1b[31mred", "[31mred"),
+    ],
+)
+def test_nobody_is_kept_from_a_stop_by_how_its_reason_is_typed(
+    house: House, ada: Principal, typed: str, kept: str
+) -> None:
+    assert set_mode(house.database, house.log, Mode.STOPPED, by=ada, reason=typed).reason == kept
+
+
+def test_a_gateway_whose_mode_was_lost_stays_shut_when_it_starts_again(
+    house: House, proposals: Proposals, ada: Principal, bob: Principal
+) -> None:
+    begin(house.database, house.log, by=MACHINE)
+    change(house, Mode.STOPPED, ada)
+    with house.database.write() as connection:
+        connection.execute(text("DELETE FROM mode"))
+    assert begin(house.database, house.log, by=MACHINE).mode is Mode.STOPPED
+    proposal = propose_mode(proposals, house.database, Mode.RUN, by=ada, reason="it was looked into")
+    approve_mode(proposals, house.log, proposal.id, by=bob, clock=house.clock)
+    assert mode(house).mode is Mode.RUN
 
 
 def test_two_people_resume(house: House, proposals: Proposals, ada: Principal, bob: Principal) -> None:

@@ -13,11 +13,14 @@ from oversee.modes.keeping import Replica, eventually, keeping
 from oversee.modes.proxy import behind_proxy
 from safetylayers.errors import AccessError, StoreError
 from safetylayers.oversee.identity.principal import MACHINE, Principal
+from safetylayers.oversee.modes import heartbeat
+from safetylayers.oversee.modes import stop as module
 from safetylayers.oversee.modes.change import begin
 from safetylayers.oversee.modes.heartbeat import Pulse, beat, list_replicas, retire
 from safetylayers.oversee.modes.mode import Mode, read_mode
 from safetylayers.oversee.modes.stop import StopReport, stop_everything
 from safetylayers.oversee.modes.tables import replicas
+from safetylayers.oversee.store.database import Database
 
 
 @pytest.fixture
@@ -153,3 +156,31 @@ def test_a_measurement_that_cannot_be_logged_does_not_fail_the_stop(
     report = stop(house, ada)
     assert not report.logged
     assert len(house.logged("mode-changed")) == 2
+
+
+def test_a_stop_whose_replicas_cannot_be_listed_says_that_it_is_in_force(
+    house: House, ada: Principal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(database: object) -> dict[str, object]:
+        raise StoreError("no answer")
+
+    monkeypatch.setattr(module, "_PATIENCE_S", 0.1)
+    monkeypatch.setattr(module, "_listed", fails)
+    with pytest.raises(StoreError, match="is stopped"):
+        stop(house, ada)
+    assert len(house.logged("mode-changed")) == 2
+
+
+def test_a_store_that_falters_once_the_stop_is_in_it_is_asked_again(
+    house: House, ada: Principal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed, fails = module._listed, [StoreError("no answer")] * 3
+
+    def falters(database: Database) -> dict[str, heartbeat.Replica]:
+        if fails:
+            raise fails.pop()
+        return listed(database)
+
+    silent_replica(house, lease_s=0.5)
+    monkeypatch.setattr(module, "_listed", falters)
+    assert ways(stop(house, ada)) == {"silent": "lease"}

@@ -6,15 +6,16 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
-from safetylayers.errors import PolicyError
+from safetylayers.errors import PolicyError, StoreError
 from safetylayers.oversee.audit.keys import LogKeys
 from safetylayers.oversee.audit.log import AuditLog
 from safetylayers.oversee.identity.people import People
 from safetylayers.oversee.identity.principal import MACHINE, Principal
 from safetylayers.oversee.identity.proposals import Kind, Proposals
-from safetylayers.oversee.policy.policy import default_policy, parse_policy
-from safetylayers.oversee.policy.shelf import PolicyShelf
+from safetylayers.oversee.policy.policy import Policy, default_policy, parse_policy
+from safetylayers.oversee.policy.shelf import RETRY_LOOKS, PolicyShelf
 from safetylayers.oversee.store.database import Database
 
 MINE = parse_policy("{version: 1, name: mine}")
@@ -100,3 +101,62 @@ def test_a_proposal_about_something_else_is_no_policy(office: Office) -> None:
     with pytest.raises(PolicyError, match="not about the policy"):
         office.proposals.approve(proposal.id, office.shelf.apply, by=omar)
     assert office.shelf.newest().policy == MINE
+
+
+async def look(shelf: PolicyShelf, times: int = 1) -> None:
+    for _ in range(times):
+        await shelf.look()
+
+
+def approve(office: Office, policy: Policy) -> None:
+    proposal = office.shelf.propose(office.proposals, policy, reason="better", by=office.ada)
+    office.proposals.approve(proposal.id, office.shelf.apply, by=office.bob)
+
+
+def rewrite(office: Office, number: int, written: str) -> None:
+    """Make a policy one that some replica cannot enforce, or one that it can again."""
+    with office.database.write() as connection:
+        connection.execute(text("UPDATE policies SET text = :t WHERE number = :n"), {"t": written, "n": number})
+
+
+def test_a_replica_that_cannot_enforce_the_newest_policy_says_so_until_it_can(office: Office) -> None:
+    office.shelf.open(MINE)
+    approve(office, OTHER)
+    rewrite(office, 2, "{version: 1, name: other, guards: {g: {kind: unheard-of}}}")
+    asyncio.run(look(office.shelf))
+    assert "unheard-of" in str(office.shelf.behind)
+    rewrite(office, 2, OTHER.as_yaml())
+    asyncio.run(look(office.shelf, RETRY_LOOKS - 1))
+    assert office.shelf.current.policy == MINE
+    asyncio.run(look(office.shelf))
+    assert office.shelf.current.policy == OTHER
+    assert office.shelf.behind is None
+
+
+def test_a_policy_that_mends_one_which_failed_is_taken_at_the_next_look(office: Office) -> None:
+    office.shelf.open(MINE)
+    approve(office, OTHER)
+    rewrite(office, 2, "{version: 1, name: other, guards: {g: {kind: unheard-of}}}")
+    asyncio.run(look(office.shelf))
+    rewrite(office, 2, OTHER.as_yaml())
+    approve(office, default_policy())
+    asyncio.run(look(office.shelf))
+    assert office.shelf.current.policy == default_policy()
+    assert office.shelf.behind is None
+
+
+def test_a_store_that_does_not_answer_says_nothing_about_the_policy(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    office.shelf.open(MINE)
+    with monkeypatch.context() as cut_off:
+
+        def read() -> None:
+            raise StoreError("nothing answers")
+
+        cut_off.setattr(office.database, "read", read)
+        asyncio.run(look(office.shelf))
+    assert office.shelf.behind is None
+    approve(office, OTHER)
+    asyncio.run(look(office.shelf))
+    assert office.shelf.current.policy == OTHER

@@ -14,7 +14,8 @@ from oversee.identity.house import House
 from safetylayers.errors import AccessError, AuditError
 from safetylayers.oversee.audit.vault import Vault, new_key
 from safetylayers.oversee.identity.principal import Principal
-from safetylayers.oversee.review.held import Held, Kind, State, Texts
+from safetylayers.oversee.review import replies as module
+from safetylayers.oversee.review.held import Held, Kind, Outcome, State, Texts
 from safetylayers.oversee.review.replies import HeldReplies
 
 TEXTS = Texts("What is the plan?", "The plan is secret.")
@@ -200,9 +201,21 @@ def test_a_row_that_is_made_to_say_released_releases_nothing(
     replies.decide(rejected.id, State.REJECTED, by=rita, reason="no")
     with house.database.write() as connection:
         connection.execute(text(f"UPDATE held SET state = '{state}'"))
-    for held in (waiting, rejected):
-        with pytest.raises(AuditError):
-            replies.outcomes([held.id])
+    outcomes = replies.outcomes([waiting.id, rejected.id])
+    assert {type(outcome) for outcome in outcomes.values()} == {AuditError}
+
+
+def test_a_row_that_was_changed_concerns_nobody_else(
+    house: House, replies: HeldReplies, caller: Principal, rita: Principal
+) -> None:
+    changed, other = hold(replies, caller), hold(replies, caller)
+    for held in (changed, other):
+        replies.decide(held.id, State.RELEASED, by=rita)
+    with house.database.write() as connection:
+        connection.execute(text("UPDATE held SET state = 'edited' WHERE id = :id"), {"id": changed.id})
+    outcomes = replies.outcomes([changed.id, other.id])
+    assert isinstance(outcomes[changed.id], AuditError)
+    assert isinstance(outcomes[other.id], Outcome)
 
 
 def test_texts_do_not_move_to_another_row(
@@ -231,6 +244,33 @@ def test_a_sample_is_judged_after_the_fact(
     assert entry.payload == {"reason": "it tells the plan"}
     with pytest.raises(AccessError, match="cannot be released"):
         replies.decide(sample(replies, caller).id, State.RELEASED, by=rita)
+
+
+def test_one_who_is_forgotten_leaves_only_what_waits(
+    house: House, replies: HeldReplies, caller: Principal, rita: Principal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PIECE", 2)
+    waiting, late = hold(replies, caller, days=9), hold(replies, caller, seconds=30)
+    for _ in range(3):
+        sample(replies, caller)
+    other = sample(replies, replace(caller, id="key-2", person="somebody"))
+    house.clock.forward(minutes=1)
+    assert replies.forget_of("key-1") == 4
+    assert [entry.facts["count"] for entry in house.logged("held-erased")] == [2, 2]
+    assert (replies.waiting(), replies.waiting(Kind.SAMPLE)) == ([waiting], [other])
+    with pytest.raises(AccessError, match="no such reply"):
+        replies.read(late.id, by=rita)
+
+
+def test_a_reviewer_who_is_forgotten_takes_along_what_they_wrote(
+    house: House, replies: HeldReplies, caller: Principal, rita: Principal
+) -> None:
+    held = hold(replies, caller)
+    replies.decide(held.id, State.EDITED, by=rita, reason="too much said", text="There is a plan.")
+    assert replies.forget_of(rita.person) == 1
+    with house.database.read() as connection:
+        assert connection.execute(text("SELECT sealed_decision FROM held")).scalars().all() == [None]
+    assert replies.forget_of(rita.person) == 0
 
 
 def test_old_replies_are_forgotten_and_waiting_ones_are_not(

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import secrets
 import threading
+import time
 import traceback
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from sqlalchemy import Column, Integer, MetaData, Table, select, text
 
 from safetylayers.errors import StoreError
-from safetylayers.oversee.store.database import Database, after_commit, ping
+from safetylayers.oversee.store.database import IDLE_S, Database, after_commit, ping
 
 COUNTER = Table("counter", MetaData(), Column("value", Integer, nullable=False))
 
@@ -109,6 +111,60 @@ def test_a_missing_folder_is_made(tmp_path: Path) -> None:
     opened = Database(f"sqlite:///{tmp_path / 'new' / 'file.sqlite'}")
     ping(opened)
     opened.close()
+
+
+def test_a_file_is_made_for_its_owner_alone_and_only_where_that_is_wanted(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "file.sqlite"
+    with pytest.raises(StoreError, match="no such database"):
+        Database(f"sqlite:///{path}", make=False)
+    assert not path.parent.exists()
+    opened = Database(f"sqlite:///{path}")
+    with opened.write() as connection:
+        connection.execute(text("CREATE TABLE x (y INTEGER)"))
+    assert {file.name: file.stat().st_mode & 0o777 for file in path.parent.iterdir()} == dict.fromkeys(
+        ("file.sqlite", "file.sqlite-wal", "file.sqlite-shm"), 0o600
+    )
+    opened.close()
+
+
+def test_several_may_open_a_new_file_at_once(tmp_path: Path) -> None:
+    for number in range(20):
+        url = f"sqlite:///{tmp_path / str(number)}.db"
+        opened = [Database(url) for _ in range(4)]
+        together = threading.Barrier(len(opened))
+
+        def open_it(database: Database, together: threading.Barrier = together) -> int:
+            together.wait()
+            with database.read() as connection:
+                return int(connection.execute(text("SELECT 1")).scalar_one())
+
+        with ThreadPoolExecutor(len(opened)) as pool:
+            assert list(pool.map(open_it, opened)) == [1] * len(opened)
+        for database in opened:
+            database.close()
+
+
+def test_a_patient_read_outlasts_a_pause(counter: Database) -> None:
+    with counter.read(patience_s=10) as connection:
+        connection.execute(select(COUNTER.c.value)).scalar_one()
+        time.sleep(IDLE_S + 0.3)
+        assert connection.execute(select(COUNTER.c.value)).scalar_one() == 0
+    if not counter.is_sqlite:  # the next one is as impatient as before
+        with counter.read() as connection:
+            assert connection.execute(text("SHOW idle_in_transaction_session_timeout")).scalar_one() == "1s"
+
+
+def test_what_was_deleted_is_swept_out_of_the_files_unless_somebody_reads(counter: Database) -> None:
+    if not counter.is_sqlite:
+        assert counter.sweep()
+        return
+    ahead = Path(f"{counter.url.database}-wal")
+    with counter.read() as connection:
+        connection.execute(select(COUNTER.c.value)).scalar_one()
+        assert not counter.sweep()
+    assert ahead.stat().st_size > 0
+    assert counter.sweep()
+    assert ahead.stat().st_size == 0
 
 
 def test_what_is_no_database_is_named_as_such(tmp_path: Path) -> None:

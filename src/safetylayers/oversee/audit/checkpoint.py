@@ -9,10 +9,10 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
-from itertools import pairwise
+from itertools import groupby, pairwise
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -113,12 +113,12 @@ def parse_checkpoint(note: str) -> Checkpoint:
     return Checkpoint(lines[0], int(lines[1]), root)
 
 
-def split_notes(text: str) -> Iterator[str]:
-    """Find the notes in a file of many, one after another, empty lines between them.
+def split_notes(lines: Iterable[str]) -> Iterator[str]:
+    """Find the notes among a file's lines, one after another, empty lines between them.
 
     A piece that lacks its signature, as a crash may leave one, vouches for nothing and is left out.
     """
-    blocks = re.split(r"\n{2,}", text.strip("\n"))
+    blocks = ("".join(block).removesuffix("\n") for empty, block in groupby(lines, "\n".__eq__) if not empty)
     for body, signatures in pairwise(blocks):
         if signatures.startswith(_SIGNATURE) and not body.startswith(_SIGNATURE):
             yield f"{body}\n\n{signatures}\n"

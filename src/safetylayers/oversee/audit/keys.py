@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,23 +35,41 @@ class LogKeys:
         Raises:
             AuditError: a key cannot be read or made, has the wrong size, or may be read by others.
         """
-        try:
+        with _told(folder):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             _refuse_if(folder, 0o022, "may be changed by other users", "chmod 700")
             # The vault's key comes first: once there is a signing key, a missing vault key is a loss and not a start.
             if not (folder / SIGNING).exists():
                 _make(folder / VAULT)
                 _make(folder / SIGNING)
+        return cls.read(folder)
+
+    @classmethod
+    def read(cls, folder: Path) -> LogKeys:
+        """Read keys that are there already.
+
+        Raises:
+            AuditError: a key is missing, cannot be read, has the wrong size, or may be read by others.
+        """
+        with _told(folder):
+            _refuse_if(folder, 0o022, "may be changed by other users", "chmod 700")
             return cls(Ed25519PrivateKey.from_private_bytes(_read(folder / SIGNING)), Vault(_read(folder / VAULT)))
-        except OSError as error:
-            raise AuditError(
-                f"{error.filename or folder}: the log's key cannot be read or made ({error.strerror}).",
-                mend="Restore it from its backup, or give the gateway's user the right to read it.",
-            ) from error
 
     def verifier(self, origin: str) -> Verifier:
         """Return what outside tools check the log of this name with."""
         return Verifier(origin, self.signing.public_key().public_bytes_raw())
+
+
+@contextmanager
+def _told(folder: Path) -> Iterator[None]:
+    """Turn what the system refuses into what users can mend."""
+    try:
+        yield
+    except OSError as error:
+        raise AuditError(
+            f"{error.filename or folder}: the log's key cannot be read or made ({error.strerror}).",
+            mend="Restore it from its backup, or give the gateway's user the right to read it.",
+        ) from error
 
 
 def _make(path: Path) -> None:

@@ -95,9 +95,9 @@ class AuditLog:
         """Make all payloads of a subject unreadable for ever; see `removal.erase`."""
         return erase(self.database, self.append_in, subject, actor)
 
-    def expire(self, before: datetime, actor: str) -> int:
+    def expire(self, before: datetime, actor: str, *, pieces: int | None = None) -> int:
         """Delete payloads that are older than a time; see `removal.expire`."""
-        return expire(self.database, self.append_in, before, actor)
+        return expire(self.database, self.append_in, before, actor, pieces=pieces)
 
     def close(self) -> None:
         """Commit what waits and take no more appends."""

@@ -21,6 +21,9 @@ from safetylayers.oversee.audit.vault import Vault
 from safetylayers.oversee.store.database import Database
 from safetylayers.records import Record
 
+PATIENCE_S = 60.0
+"""How long the database waits while hashes are read."""
+
 
 class Proof(Record):
     """What shows that an entry is in the log, to whoever knows the log's verifier key."""
@@ -54,7 +57,7 @@ def prove(database: Database, index: int, verifier: Verifier, *, vault: Vault | 
         AuditError: there is no such entry, or the log does not verify.
         StoreError: the database does not answer.
     """
-    with database.read() as connection:
+    with database.read(patience_s=PATIENCE_S) as connection:
         head = connection.execute(select(log_head.c.size, log_head.c.checkpoint)).one_or_none()
         size, note = head or (0, "")
         path = prove_inclusion(index, size, lambda start, stop: tree_root(hashes(connection, start, stop)))

@@ -66,10 +66,10 @@ def read(
         with database.read() as connection:
             rows = page(connection, start=start, stop=stop, kinds=kinds, newest_first=newest_first, limit=size)
         yield from (_kept(row, vault) for row in rows)
-        if len(rows) < size:
+        if not rows:
             return
         start, stop = (start, rows[-1].index) if newest_first else (rows[-1].index + 1, stop)
-        left = None if left is None else left - size
+        left = None if left is None else left - len(rows)
 
 
 def opening(row: EntryRow, leaf: Leaf, vault: Vault | None) -> tuple[PayloadState, Opening | None]:

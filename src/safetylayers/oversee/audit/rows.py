@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
-from sqlalchemy import Connection, Select, select
+from sqlalchemy import Connection, Row, Select, func, select
 
 from safetylayers.errors import AuditError
 from safetylayers.oversee.audit.sealing import Locked
@@ -14,6 +15,8 @@ from safetylayers.oversee.audit.tables import log_entries, log_keys, log_payload
 
 PAGE = 256
 """Rows at a time."""
+PAGE_BYTES = 8_000_000
+"""Bytes of payloads at a time, where one payload alone is not more."""
 
 _ALL = (
     select(
@@ -28,6 +31,10 @@ _ALL = (
     )
     .outerjoin_from(log_entries, log_payloads, log_payloads.c.index == log_entries.c.index)
     .outerjoin(log_keys, log_keys.c.index == log_entries.c.index)
+)
+
+_SIZES = select(log_entries.c.index, func.length(log_payloads.c.ciphertext)).outerjoin_from(
+    log_entries, log_payloads, log_payloads.c.index == log_entries.c.index
 )
 
 
@@ -71,12 +78,30 @@ def page(
     newest_first: bool = False,
     limit: int = PAGE,
 ) -> list[EntryRow]:
-    """Return the first rows from start up to, but without, stop; or the last ones, the newest first."""
-    query = _within(_ALL, start, stop).limit(limit)
-    if kinds:
-        query = query.where(log_entries.c.kind.in_(kinds))
-    query = query.order_by(log_entries.c.index.desc() if newest_first else log_entries.c.index)
+    """Return the first rows from start up to, but without, stop; or the last ones, the newest first.
+
+    Large payloads make pages shorter; an empty one is the end.
+    """
+    index = log_entries.c.index
+
+    def chosen(query: Select[Any], start: int | None, stop: int | None) -> Select[Any]:
+        query = _within(query, start, stop).order_by(index.desc() if newest_first else index)
+        return query.where(log_entries.c.kind.in_(kinds)) if kinds else query
+
+    sizes = connection.execute(chosen(_SIZES, start, stop).limit(limit)).all()
+    indices = first_of(sizes, PAGE_BYTES)
+    if not indices:
+        return []
+    query = chosen(_ALL, min(indices), max(indices) + 1)
     return [EntryRow(*row) for row in connection.execute(query)]
+
+
+def first_of(sizes: Sequence[Row[Any, Any]], most_bytes: int) -> list[int]:
+    """Return the first indices whose sizes are not too much together; one at least, where there is any."""
+    sums = accumulate(size or 0 for _, size in sizes)
+    return [
+        index for n, ((index, _), so_far) in enumerate(zip(sizes, sums, strict=True)) if not n or so_far <= most_bytes
+    ]
 
 
 def all_rows(connection: Connection) -> Iterator[EntryRow]:

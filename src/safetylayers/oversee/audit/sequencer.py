@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Connection, func, insert, select, text, update
 
 from safetylayers.errors import AuditError
 from safetylayers.oversee.audit.checkpoint import Checkpoint
-from safetylayers.oversee.audit.entry import microseconds
+from safetylayers.oversee.audit.entry import Leaf, microseconds
 from safetylayers.oversee.audit.keys import LogKeys
 from safetylayers.oversee.audit.merkle import Frontier, leaf_hash
 from safetylayers.oversee.audit.sealing import Sealed
@@ -21,6 +22,21 @@ _HASTE_MS = "1000"
 _HEAD_IN_HASTE = _HEAD.add_columns(func.set_config("statement_timeout", _HASTE_MS, True))
 
 
+SKEW = timedelta(minutes=1)
+"""How far replicas' clocks may differ. Within this, entries are in the order of their times; a clock that is further
+ahead is wrong, and the others do not follow it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """The head that was written here last: as long as it is all there still, it need not be checked again."""
+
+    note: str
+    frontier: bytes
+    time: datetime | None
+    """Of its last entry."""
+
+
 class Sequencer:
     """Adds entries within a transaction that somebody else began."""
 
@@ -28,7 +44,7 @@ class Sequencer:
         """Take the log's keys and name. Raises AuditError where the name cannot be one."""
         self._signing = keys.signing
         self._verifier = keys.verifier(origin)
-        self._known = ""  # the last note that was signed here, which need not be checked again
+        self._known = _Known("", b"", None)
 
     def add(self, connection: Connection, entries: Sequence[Sealed]) -> tuple[list[int], str]:
         """Write entries and the new head; return the entries' indices and the signed checkpoint.
@@ -38,31 +54,32 @@ class Sequencer:
         Raises:
             AuditError: the head is not one that this log's key has signed.
         """
-        frontier = self._head(connection)
-        first, time = frontier.size, datetime.now(UTC)
+        frontier, last = self._head(connection)
+        first, time = frontier.size, _time_after(last)
         leaves = [entry.draft.leaf(index, time) for index, entry in enumerate(entries, start=first)]
         hashes = [leaf_hash(leaf) for leaf in leaves]
         for hashed in hashes:
             frontier.append(hashed)
         note = Checkpoint(self._verifier.name, frontier.size, frontier.root()).signed(self._signing)
         _write(connection, first, time, entries, leaves, hashes)
-        connection.execute(
-            update(log_head), {"size": frontier.size, "frontier": frontier.to_bytes(), "checkpoint": note}
-        )
+        edge = frontier.to_bytes()
+        connection.execute(update(log_head), {"size": frontier.size, "frontier": edge, "checkpoint": note})
         connection.execute(insert(checkpoints), {"size": frontier.size, "note": note})
-        self._known = note
+        self._known = _Known(note, edge, time)
         return list(range(first, frontier.size)), note
 
-    def _head(self, connection: Connection) -> Frontier:
+    def _head(self, connection: Connection) -> tuple[Frontier, datetime | None]:
+        """Return the log's edge, and the time of its last entry."""
         head = _HEAD_IN_HASTE if connection.dialect.name == "postgresql" else _HEAD
         row = connection.execute(head).one_or_none()
         if row is None:
             _begin(connection)
             row = connection.execute(head).one()
-        frontier = Frontier.from_bytes(row.frontier)
-        if row.checkpoint != self._known:
-            self._check(row.checkpoint, frontier)
-        return frontier
+        frontier, known = Frontier.from_bytes(row.frontier), self._known
+        if (row.checkpoint, row.frontier) == (known.note, known.frontier):
+            return frontier, known.time
+        self._check(row.checkpoint, frontier)
+        return frontier, _time_of(connection, frontier.size - 1)
 
     def _check(self, note: str, frontier: Frontier) -> None:
         if not note and frontier.size == 0:
@@ -70,6 +87,21 @@ class Sequencer:
         head = self._verifier.check(note)
         if (head.size, head.root) != (frontier.size, frontier.root()):
             raise AuditError("The log's head is not what its checkpoint says.", mend="Verify the log.")
+
+
+def _time_of(connection: Connection, index: int) -> datetime | None:
+    """Return an entry's time; None where it is missing or damaged, which `verify` reports."""
+    leaf = connection.execute(select(log_entries.c.leaf).where(log_entries.c.index == index)).scalar_one_or_none()
+    try:
+        return None if leaf is None else Leaf.parse(leaf).time
+    except AuditError:
+        return None
+
+
+def _time_after(last: datetime | None) -> datetime:
+    """Return the time, and never one before the last entry's: searches by time rely on the order."""
+    now = datetime.now(UTC)
+    return last if last is not None and now < last <= now + SKEW else now
 
 
 def _begin(connection: Connection) -> None:

@@ -30,6 +30,8 @@ from safetylayers.oversee.audit.vouching import KeptCheckpoints, StoredCheckpoin
 from safetylayers.oversee.store.database import Database
 from safetylayers.records import Record
 
+PATIENCE_S = 60.0
+"""How long the database waits while a page is verified. A busy process can take seconds for it."""
 MOST_PROBLEMS = 100
 """More are counted and not described."""
 
@@ -55,10 +57,17 @@ class Verification(Record):
     problems: tuple[Problem, ...] = ()
     left_out: int = Field(default=0, ge=0)
     """Problems beyond those described."""
+    vouched: int = Field(default=0, ge=0)
+    """Entries under the largest checkpoint that was kept elsewhere and fits; 0 where none was given."""
 
 
 def verify(
-    database: Database, verifier: Verifier, *, vault: Vault | None = None, kept: Iterable[str] = ()
+    database: Database,
+    verifier: Verifier,
+    *,
+    vault: Vault | None = None,
+    kept: Iterable[str] = (),
+    own: Iterable[str] = (),
 ) -> Verification:
     """Verify a whole log, holding a page of it at a time.
 
@@ -68,18 +77,27 @@ def verify(
         vault: what opens payloads. Without it they are not compared with their commitments.
         kept: checkpoints that were kept elsewhere, as signed notes; `read_witness` reads a file of them. Only they
             show that a log was cut or rewritten by somebody who has the log's key.
+        own: checkpoints in the log's own witness file. They show as much, to whoever believes that file.
 
     Raises:
         StoreError: the database does not answer.
     """
-    with database.read() as connection:
-        return _Check(connection, verifier, vault, kept).run()
+    elsewhere, here = KeptCheckpoints(kept, verifier), KeptCheckpoints(own, verifier)
+    with database.read(patience_s=PATIENCE_S) as connection:
+        return _Check(connection, verifier, vault, elsewhere, here).run()
 
 
 class _Check:
     """One walk through the log."""
 
-    def __init__(self, connection: Connection, verifier: Verifier, vault: Vault | None, kept: Iterable[str]) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        verifier: Verifier,
+        vault: Vault | None,
+        kept: KeptCheckpoints,
+        own: KeptCheckpoints,
+    ) -> None:
         self.problems: list[Problem] = []
         self.left_out = 0
         self.first_bad: int | None = None
@@ -88,7 +106,7 @@ class _Check:
         self.tree = Frontier()
         self.next = 0  # the index that comes next, missing rows counted in
         self.gone: Counter[str] = Counter()
-        self.kept = KeptCheckpoints(kept, verifier)
+        self.kept, self.own = kept, own
         self.stored = StoredCheckpoints(connection, verifier)
 
     def run(self) -> Verification:
@@ -105,6 +123,7 @@ class _Check:
             first_bad=self.first_bad,
             problems=tuple(self.problems),
             left_out=self.left_out,
+            vouched=self.kept.vouched,
         )
 
     def _found(self, index: int | None, text: str) -> None:
@@ -126,6 +145,7 @@ class _Check:
             self._found(row.index, f"Entry {row.index}: {text}")
         self.tree.append(hashed)
         if self.tree.size == self.next:  # with rows missing, no root can be compared
+            self.own.meet(self.tree)
             self.kept.meet(self.tree)
             self.stored.meet(self.tree)
 
@@ -158,7 +178,10 @@ class _Check:
 
     def _checkpoints(self) -> None:
         """Report what checkpoints say, unless a problem that was found already explains it."""
-        for failure in (*self.kept.failures(self.next), *self.stored.failures(self.next, self.kept.vouched)):
+        vouched = max(self.own.vouched, self.kept.vouched)
+        # The log's own are the finest, and tell most exactly where it goes wrong.
+        kept = (*self.own.failures(self.next), *self.kept.failures(self.next))
+        for failure in (*kept, *self.stored.failures(self.next, vouched)):
             if failure.start is None or not self._explained(failure.start, failure.stop):
                 self._found(failure.start, failure.text)
 

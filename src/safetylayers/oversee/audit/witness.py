@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from pathlib import Path
 
@@ -13,7 +14,7 @@ logger = logging.getLogger(__name__)
 
 
 class Witness:
-    """A file that only grows."""
+    """A file that only grows. It may be moved away at any time; the next checkpoint begins another one."""
 
     def __init__(self, path: Path) -> None:
         """Take the file's path; it is made when there is something to write."""
@@ -27,7 +28,7 @@ class Witness:
         with self._lock:
             try:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
-                with self._path.open("ab") as file:
+                with os.fdopen(os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "ab") as file:
                     # The empty lines come first: they end whatever a crash has cut short.
                     file.write(f"\n\n{note}".encode())
             except OSError as error:
@@ -39,8 +40,16 @@ class Witness:
 
 
 def read_witness(path: Path) -> list[str]:
-    """Return the checkpoints that a witness file holds. Raises AuditError."""
+    """Return the checkpoints that a witness file holds.
+
+    Raises:
+        AuditError: it cannot be read, or holds none: it vouches for nothing then, and must not pass for one that does.
+    """
     try:
-        return list(split_notes(path.read_text("utf-8")))
+        with path.open(encoding="utf-8") as lines:
+            notes = list(split_notes(lines))
     except (OSError, UnicodeDecodeError) as error:
         raise AuditError(f"{path}: cannot be read ({error}).", mend="Give the log's witness file.") from error
+    if not notes:
+        raise AuditError(f"{path}: holds no checkpoint.", mend="Give a copy of the log's witness file.")
+    return notes

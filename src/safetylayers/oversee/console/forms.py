@@ -11,6 +11,8 @@ from safetylayers.oversee.gateway.errors import RequestError
 
 MOST_BYTES = 2_000_000
 """A policy or an edited reply fits many times."""
+MOST_BYTES_OF_STRANGERS = 16_384
+"""A name, a password of the greatest length with each character written as %XX, and a token fit."""
 MOST_FIELDS = 50
 
 
@@ -30,8 +32,12 @@ def check_origin(request: Request) -> None:
         raise AccessError("The request does not come from a page of this server.", mend="Load the page again.")
 
 
-async def read_form(request: Request) -> dict[str, str]:
+async def read_form(request: Request, *, most: int = MOST_BYTES) -> dict[str, str]:
     """Read a form. Of a field that comes twice, the last one counts.
+
+    Args:
+        request: what was sent.
+        most: how many bytes it may have.
 
     Raises:
         RequestError: it is no form, too long, or broke off.
@@ -39,7 +45,7 @@ async def read_form(request: Request) -> dict[str, str]:
     if not request.headers.get("content-type", "").lower().startswith("application/x-www-form-urlencoded"):
         raise RequestError("This is not a form of this page.", status=415, code="unsupported_media_type")
     try:
-        text = (await _body(request)).decode("ascii")
+        text = (await _body(request, most)).decode("ascii")
         fields = dict(parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=MOST_FIELDS))
     except ClientDisconnect as error:
         raise RequestError("The request broke off.") from error
@@ -50,11 +56,11 @@ async def read_form(request: Request) -> dict[str, str]:
     return fields
 
 
-async def _body(request: Request) -> bytes:
+async def _body(request: Request, most: int) -> bytes:
     parts, length = [], 0
     async for part in request.stream():
         length += len(part)
-        if length > MOST_BYTES:
-            raise RequestError(f"The form is longer than {MOST_BYTES:,} bytes.", status=413, code="request_too_large")
+        if length > most:
+            raise RequestError(f"The form is longer than {most:,} bytes.", status=413, code="request_too_large")
         parts.append(part)
     return b"".join(parts)

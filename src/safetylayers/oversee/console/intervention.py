@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from safetylayers.oversee.audit.entry import Entry
 from safetylayers.oversee.gateway.errors import RequestError
 from safetylayers.oversee.identity.principal import Principal
-from safetylayers.oversee.identity.proposals import checked_reason
+from safetylayers.oversee.identity.proposals import told_reason
 from safetylayers.oversee.identity.roles import Right
 from safetylayers.oversee.policy.actions import Action
 from safetylayers.oversee.policy.decision import Ruling
@@ -23,12 +23,12 @@ async def stop_request(house: House, reply: str, *, by: Principal, reason: str) 
     It is done before it is logged: a log that cannot be written must not keep anybody from it.
 
     Raises:
-        AccessError: no right to, or no reason is given.
+        AccessError: no right to.
         RequestError: it is not being served here any more.
         AuditError, StoreError: it is done and could not be logged.
     """
     by.require(Right.STOP)
-    reason, found = checked_reason(reason), _running(house, reply)
+    reason, found = told_reason(reason), _running(house, reply)
     found.case.allowed_by = None
     found.case.decision.rulings.append(Ruling("operator", "stopped", Action.BLOCK))
     await _log(house, "reply-stopped", found, by, reason)
@@ -38,13 +38,13 @@ async def refuse_reply(house: House, reply: str, *, by: Principal, reason: str) 
     """Let the gate inside the model turn a reply into a refusal, from its next token on.
 
     Raises:
-        AccessError: no right to, or no reason is given.
+        AccessError: no right to.
         RequestError: it is not being served here any more.
         EngineError: nothing here can steer.
         AuditError, StoreError: it is done and could not be logged.
     """
     by.require(Right.STOP)
-    reason, found = checked_reason(reason), _running(house, reply)
+    reason, found = told_reason(reason), _running(house, reply)
     # Each attempt has a name of its own; those that do not run are passed over.
     for name in (reply, *(f"{reply}+{attempt}" for attempt in range(1, found.policy.attempts))):
         house.engine.refuse(name)

@@ -13,7 +13,7 @@ from starlette.responses import RedirectResponse, Response
 from safetylayers.errors import AccessError, SafetyLayersError
 from safetylayers.oversee.console.cookies import SESSION
 from safetylayers.oversee.console.endpoint import Endpoint
-from safetylayers.oversee.console.forms import check_origin, read_form
+from safetylayers.oversee.console.forms import MOST_BYTES, MOST_BYTES_OF_STRANGERS, check_origin, read_form
 from safetylayers.oversee.console.troubles import show_error
 from safetylayers.oversee.console.visit import Visit
 from safetylayers.oversee.gateway.errors import RequestError
@@ -68,7 +68,7 @@ async def _answer(endpoint: Endpoint, visit: Visit) -> Response:
             return RedirectResponse(f"/console/login?next={quote(request.url.path)}", 303)
         endpoint.require(visit.principal)
     if posted:
-        visit.form = await read_form(request)
+        visit.form = await read_form(request, most=MOST_BYTES_OF_STRANGERS if endpoint.public else MOST_BYTES)
         if not endpoint.public:
             visit.house.site.sessions.check_csrf(visit.token, visit.form.get("csrf", ""))
     return await endpoint.handler(visit)

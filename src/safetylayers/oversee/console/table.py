@@ -54,7 +54,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint("POST", "/console/policy/reject", APPROVE_POLICY, "reject a proposal", policy.reject),
     Endpoint("GET", "/console/audit", READ_AUDIT, "search the log", audit.show, title="Audit"),
     Endpoint("POST", "/console/audit/verify", READ_AUDIT, "verify the whole log", audit.check),
-    Endpoint("GET", "/console/audit/{index:int}", READ_AUDIT, "one entry with its text; the log says who", audit.entry),
-    Endpoint("GET", "/console/audit/{index:int}/proof", READ_AUDIT, "an entry's proof", audit.proof),
+    Endpoint("GET", "/console/audit/{index}", READ_AUDIT, "one entry with its text; the log says who", audit.entry),
+    Endpoint("GET", "/console/audit/{index}/proof", READ_AUDIT, "an entry's proof", audit.proof),
     Endpoint("GET", "/console/map", STAFF, "where the model's safety layers are", safety_map.show, title="Map"),
 )

@@ -4,13 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from safetylayers.oversee.gateway.answers import Completion, Oversight, TextChoice, Usage, completion_logprobs
+from safetylayers.oversee.gateway.answers import (
+    Completion,
+    CompletionLogprobs,
+    Oversight,
+    TextChoice,
+    Usage,
+    completion_logprobs,
+)
 from safetylayers.oversee.gateway.case import Case
 from safetylayers.oversee.gateway.generation import Whole, created
 from safetylayers.oversee.gateway.reply import Cleared
 from safetylayers.oversee.gateway.requests import seeded
 from safetylayers.oversee.gateway.schemas import CompletionRequest
-from safetylayers.oversee.words import Ask, Sampling
+from safetylayers.oversee.words import Ask, Sampling, Token
+
+ENDED = Token(text="")
+"""Stands for what ended a scored text. Tools that score a text ask for one token more and leave out the last entry:
+where the model ends instead, without this one they would leave out the text's own last token."""
 
 
 class CompletionShape:
@@ -30,13 +41,22 @@ class CompletionShape:
 
     def _choice(self, case: Case, place: int, reply: Whole) -> TextChoice:
         prompt = (case.asks[place].prompt or "") if self._echo and case.admitted else ""
-        tokens = (*reply.echoed, *reply.tokens) if self._echo else tuple(reply.tokens)
         return TextChoice(
             index=place,
             text=prompt + reply.text,
-            logprobs=completion_logprobs(tokens, offset=0 if reply.echoed else len(prompt)) if self._logprobs else None,
+            logprobs=self._told(reply, offset=len(prompt)) if self._logprobs else None,
             finish_reason=reply.finish,
         )
+
+    def _told(self, part: Whole | Cleared, *, offset: int) -> CompletionLogprobs | None:
+        """Return what is told of tokens whose text begins so many characters into the answer, or with the prompt.
+
+        None for a withheld reply: empty lists would be added up to 0, which is certainty.
+        """
+        if part.finish == "content_filter":
+            return None
+        ended = (ENDED,) if self._echo and part.finish == "stop" else ()
+        return completion_logprobs((*part.echoed, *part.tokens, *ended), offset=0 if part.echoed else offset)
 
     def opening(self, case: Case, place: int) -> Completion | None:
         """Return the prompt, where it is to be echoed."""
@@ -50,9 +70,7 @@ class CompletionShape:
         choice = TextChoice(index=place, text=part.text, finish_reason=part.finish)
         if self._logprobs:
             begin = len(case.asks[place].prompt or "") if self._echo else 0
-            tokens = (*part.echoed, *part.tokens) if self._echo else part.tokens
-            logprobs = completion_logprobs(tokens, offset=0 if part.echoed else begin + offset)
-            choice = choice.model_copy(update={"logprobs": logprobs})
+            choice = choice.model_copy(update={"logprobs": self._told(part, offset=begin + offset)})
         return self._chunk(case, [choice])
 
     def closing(self, case: Case, usage: Usage, oversight: Oversight) -> Completion:

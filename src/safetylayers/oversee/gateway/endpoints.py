@@ -36,7 +36,7 @@ async def chat(house: House, request: Request) -> Response:
     check_model(house, principal, body.model)
     messages = messages_of(body)
     sampling = body.sampling(most=limits.max_tokens, default=limits.default_tokens)
-    check_alternatives(sampling, most=limits.alternatives)
+    check_alternatives(sampling, most=limits.alternatives, param="top_logprobs")
     case = open_case(
         house,
         principal,
@@ -62,7 +62,7 @@ async def complete(house: House, request: Request) -> Response:
     body = parse(CompletionRequest, await read_body(request, most=limits.body_bytes))
     check_model(house, principal, body.model)
     sampling = body.sampling(most=limits.max_tokens, default=limits.default_tokens)
-    check_alternatives(sampling, most=limits.alternatives)
+    check_alternatives(sampling, most=limits.alternatives, param="logprobs")
     case = open_case(
         house,
         principal,

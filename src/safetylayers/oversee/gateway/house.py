@@ -229,10 +229,15 @@ class House:
         self.metrics.guard_seconds.labels(guard).observe(seconds)
 
     def standing_rulings(self, policy: Policy) -> list[Ruling]:
-        """Return what holds for every request now: restricted mode, or monitors that do not answer."""
+        """Return what holds for every request now.
+
+        Restricted mode, an approved policy that cannot be enforced here, or monitors that do not answer.
+        """
         rulings = []
         if self.keeper.state.mode is Mode.RESTRICTED:
             rulings.append(Ruling("mode", "restricted", Action(policy.restricted)))
+        if self.shelf.behind is not None:
+            rulings.append(Ruling("policy", "behind", Action(policy.restricted)))
         if self.monitors_dead:
             rulings.append(Ruling("canary", "monitors-dead", Action(policy.restricted)))
         if self.engine.watched_by is None and policy.monitors.unwatched != "allow":

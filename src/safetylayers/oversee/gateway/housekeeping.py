@@ -1,13 +1,14 @@
-"""What has to be done now and then: close what nobody decided in time, and forget what the policy says to forget."""
+"""What has to be done now and then: close what nobody decided in time, and delete what need not be kept."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from safetylayers.errors import SafetyLayersError
+from safetylayers.oversee.audit.thinning import thin
+from safetylayers.oversee.gateway.forgetting import days_ago, forget_before
 
 if TYPE_CHECKING:
     from safetylayers.oversee.gateway.house import House
@@ -16,6 +17,8 @@ logger = logging.getLogger(__name__)
 CLOSE_SECONDS = 30.0
 FORGET_EVERY = 120
 """Rounds of closing to one of forgetting."""
+PIECES = 20
+"""Transactions of forgetting at a time: a gateway that is told to end does not wait for the rest."""
 
 
 async def keep_house(house: House) -> None:
@@ -25,7 +28,8 @@ async def keep_house(house: House) -> None:
         try:
             await asyncio.to_thread(close_due, house)
             if rounds % FORGET_EVERY == 0:
-                await asyncio.to_thread(forget, house)
+                while await asyncio.to_thread(forget, house):
+                    pass
         except SafetyLayersError as error:
             logger.warning("housekeeping has to wait: %s", error.message)
         except Exception:
@@ -40,10 +44,15 @@ def close_due(house: House) -> None:
     house.site.proposals.expire_due()
 
 
-def forget(house: House) -> None:
-    """Delete texts that are older than the policy keeps them."""
+def forget(house: House) -> bool:
+    """Delete old checkpoints, and texts that are older than the policy keeps them; return whether more may be left."""
+    if thin(house.site.database, pieces=PIECES):
+        return True
     days = house.shelf.current.policy.keep_days
-    if days is not None:
-        before = datetime.now(UTC) - timedelta(days=days)
-        house.log.expire(before, actor=house.actor)
-        house.desk.replies.forget_before(before)
+    if days is None:
+        return False
+    before = days_ago(days)
+    if house.log.expire(before, actor=house.actor, pieces=PIECES):
+        return True
+    forget_before(house.site, before, actor=house.actor)
+    return False

@@ -142,9 +142,22 @@ class Overseer:
         found = () if self.case.allowed_by else (*self.case.decision.rulings, *self.draft.decision.rulings)
         actions = [self._flow(ruling) for ruling in (*found, *self.house.standing_rulings(self.policy))]
         action = strictest(actions)
-        if action is Action.REGENERATE and (self.draft.released or self._attempt_no >= self.policy.attempts):
+        if action is Action.REGENERATE and not self._may_differ():
             return Action.BLOCK
         return action
+
+    def _may_differ(self) -> bool:
+        """Whether another attempt is allowed and can make another reply."""
+        if self.draft.released or self._attempt_no >= self.policy.attempts:
+            return False
+        return self.ask.sampling.temperature != 0 or self._is_to_steer()
+
+    def _is_to_steer(self) -> bool:
+        """Whether something found in this reply asks for the gate to be open from its first token."""
+        return any(
+            ruling.effective is Action.STEER and not ruling.by.startswith(MONITOR)
+            for ruling in self.draft.decision.rulings
+        )
 
     def _flow(self, ruling: Ruling) -> Action:
         """Return what a ruling means for this reply's text."""
@@ -158,15 +171,11 @@ class Overseer:
 
     def _next_ask(self, ask: Ask) -> Ask:
         """Return the request for another attempt: with another seed, or with the gate ordered open."""
-        steer = any(
-            ruling.effective is Action.STEER and not ruling.by.startswith(MONITOR)
-            for ruling in self.draft.decision.rulings
-        )
         seed = None if ask.sampling.seed is None else other_seed(ask.sampling.seed, "again")
         again = replace(
             ask,
             id=f"{self.ask.id}+{self._attempt_no}",
-            refuse=ask.refuse or steer,
+            refuse=ask.refuse or self._is_to_steer(),
             sampling=replace(ask.sampling, seed=seed),
         )
         self.ask = replace(self.ask, refuse=again.refuse)

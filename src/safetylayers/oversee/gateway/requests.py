@@ -91,12 +91,12 @@ def check_model(house: House, principal: Principal, model: str) -> None:
         raise RequestError(f"{model!r}: no such model for this key.", status=404, code="model_not_found", param="model")
 
 
-def check_alternatives(sampling: Sampling, *, most: int) -> None:
-    """Raise RequestError where more likely tokens are asked for than the policy lets out."""
+def check_alternatives(sampling: Sampling, *, most: int, param: str) -> None:
+    """Raise RequestError where more likely tokens are asked for, by this field, than the policy lets out."""
     if (sampling.logprobs or 0) > most:
         raise RequestError(
             f"This policy names at most {most} likely tokens beside each one (limits.alternatives).",
-            param="top_logprobs",
+            param=param,
             code="not_allowed_by_policy",
         )
 

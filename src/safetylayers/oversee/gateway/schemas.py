@@ -179,6 +179,13 @@ class CompletionRequest(_Generation):
     best_of: Annotated[int, Field(ge=1, le=1), Whole] | None = None
     suffix: Literal[""] | None = None
 
+    @field_validator("prompt", mode="before")
+    @classmethod
+    def _is_text(cls, value: object) -> object:
+        if isinstance(value, list) and any(isinstance(part, int | list) for part in value):
+            raise ValueError("token ids are not taken, because guards read text: send the text")
+        return value
+
     @property
     def prompts(self) -> list[str]:
         """All of the prompts."""

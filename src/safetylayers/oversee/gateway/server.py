@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import gc
+import ipaddress
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import uvicorn
 from fastapi import FastAPI
@@ -18,7 +19,7 @@ ABSENT_SECONDS = 30
 """How long an idle connection is kept."""
 
 
-def serve(app: FastAPI, *, host: str, port: int, announce: Callable[[str], None]) -> None:
+def serve(app: FastAPI, *, host: str, port: int, announce: Callable[[str], None], proxies: Sequence[str] = ()) -> None:
     """Serve until the process is told to end.
 
     Args:
@@ -26,21 +27,14 @@ def serve(app: FastAPI, *, host: str, port: int, announce: Callable[[str], None]
         host: address to listen on.
         port: 0 for a free one.
         announce: told the server's address, once it listens.
+        proxies: addresses and networks that are believed about where a request comes from.
 
     Raises:
-        UsageError: the address is taken, or not this machine's.
+        UsageError: the address is taken, or not this machine's; or a proxy's makes no sense.
         SafetyLayersError: the gateway cannot be opened.
     """
+    config = settings(app, proxies)
     listening = _listen(host, port)
-    config = uvicorn.Config(
-        app,
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=GRACE_SECONDS,
-        timeout_keep_alive=ABSENT_SECONDS,
-        lifespan="on",
-    )
     server = _Announced(config, lambda: announce(f"http://{_shown(listening)}"))
     try:
         server.run(sockets=[listening])
@@ -48,6 +42,35 @@ def serve(app: FastAPI, *, host: str, port: int, announce: Callable[[str], None]
         failure = getattr(app.state, "failure", None)
         if failure is not None:
             raise failure
+
+
+def settings(app: FastAPI, proxies: Sequence[str]) -> uvicorn.Config:
+    """Return how to serve. Raises UsageError where a proxy is neither an address nor a network."""
+    return uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        # Attempts to log in are counted by address, so nobody may choose the one that they are counted under.
+        proxy_headers=bool(proxies),
+        forwarded_allow_ips=[written for proxy in proxies for written in _written(proxy)],
+        timeout_graceful_shutdown=GRACE_SECONDS,
+        timeout_keep_alive=ABSENT_SECONDS,
+        lifespan="on",
+    )
+
+
+def _written(proxy: str) -> list[str]:
+    """Return a network as sockets write it: those that listen for both kinds of address put IPv4 into IPv6."""
+    try:
+        network = ipaddress.ip_network(proxy)
+    except ValueError as error:
+        raise UsageError(
+            f"--proxy {proxy}: neither an address nor a network.", mend="Write it as 10.0.0.2 or 10.0.0.0/24."
+        ) from error
+    if network.version == 6:
+        return [str(network)]
+    return [str(network), f"::ffff:{network.network_address}/{96 + network.prefixlen}"]
 
 
 class _Announced(uvicorn.Server):

@@ -23,6 +23,14 @@ from safetylayers.oversee.guards.limits import RepetitionGuard, RepetitionSettin
 from safetylayers.oversee.guards.moderation import ModerationGuard, ModerationSettings
 from safetylayers.oversee.guards.patterns import PatternGuard, PatternSettings
 from safetylayers.oversee.guards.personal import PersonalGuard, PersonalSettings, SecretsGuard, SecretsSettings
+from safetylayers.oversee.guards.perturbation import (
+    EraseAndCheckSettings,
+    PerplexitySettings,
+    SmoothSettings,
+    erase_and_check_guard,
+    perplexity_guard,
+    smooth_guard,
+)
 from safetylayers.oversee.guards.settings import GuardSettings
 
 GROUP = "safetylayers.guards"
@@ -36,6 +44,9 @@ _BUILT_IN: dict[str, tuple[type[GuardSettings], Callable[[str, Any], Guard]]] = 
     "moderation": (ModerationSettings, ModerationGuard),
     "classifier": (ClassifierSettings, ClassifierGuard),
     "generative": (GenerativeSettings, GenerativeGuard),
+    "perplexity": (PerplexitySettings, perplexity_guard),
+    "erase-and-check": (EraseAndCheckSettings, erase_and_check_guard),
+    "smoothllm": (SmoothSettings, smooth_guard),
 }
 
 

@@ -62,7 +62,7 @@ class Keys:
             by: who makes it.
             roles: what it may do; its owner has to have them.
             models: which models it may ask; None for all.
-            requests_per_minute: its limit; None for none.
+            requests_per_minute: its limit at each replica; None for none.
             life: how long it is valid.
 
         Raises:

@@ -68,7 +68,7 @@ class People:
         return person
 
     def set_roles(self, person: str, roles: Iterable[str], *, by: Principal) -> Person:
-        """Give a person other roles; sessions and keys follow at once. Nobody changes their own.
+        """Give a person other roles; sessions follow at once, keys within 5 seconds. Nobody changes their own.
 
         Raises:
             AccessError: no right to, oneself, nobody has this id, or the roles are refused.

@@ -233,6 +233,12 @@ def checked_reason(reason: str) -> str:
     return reason
 
 
+def told_reason(reason: str) -> str:
+    """Return a reason in any case, cleaned and cut: nobody is kept from making things safer by how they type."""
+    kept = "".join(mark if mark.isprintable() or mark in "\r\n\t" else " " for mark in reason).strip()
+    return kept[:2000].strip() or "no reason was given"
+
+
 def _require_person(connection: Connection, person: str, right: Right) -> None:
     """Raise AccessError unless somebody exists, is not locked out, and holds a right now."""
     found = active_person(connection, person)

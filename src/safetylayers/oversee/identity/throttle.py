@@ -1,6 +1,8 @@
 """How often anybody may try to log in, kept in the database so that all replicas count together.
 
-After a few failures each further one closes the door for twice as long as the one before. An attempt counts as failed
+After a few failures each further one closes the door for twice as long as the one before: for the network that they
+come from, for the name there, and for the name from everywhere. The last does not hold for networks from which that
+name has logged in before, so that nobody keeps anybody from the stop button by guessing. An attempt counts as failed
 before the password is looked at, so that attempts at the same time do not slip through together.
 """
 
@@ -23,7 +25,11 @@ from safetylayers.oversee.store.database import Database
 
 FORGOTTEN_AFTER = timedelta(hours=1)
 LONGEST = timedelta(minutes=5)
-"""Nobody can keep another person out for longer than this by guessing at their name."""
+"""How long a door is closed at most."""
+KNOWN_FOR = timedelta(days=90)
+"""How long it is remembered that a name has logged in from a network."""
+COMMAND_LINE = "command line"
+"""Where attempts come from that are typed beside the database. Every name is known there."""
 BUCKETS = 2**20
 """Names and addresses are counted by bucket: the table cannot be filled up, and a password that somebody typed as their
 name is not kept."""
@@ -51,7 +57,12 @@ class Throttle:
     """Counts attempts per name and per address."""
 
     def __init__(
-        self, database: Database, *, clock: Clock = utc_now, free_per_name: int = 5, free_per_address: int = 20
+        self,
+        database: Database,
+        *,
+        clock: Clock = utc_now,
+        free_per_name: int = 5,
+        free_per_address: int = 20,
     ) -> None:
         """Count in a database."""
         self._database, self._clock = database, clock
@@ -65,6 +76,8 @@ class Throttle:
         """
         now, limits = self._clock(), self._limits(name, address)
         with self._database.write() as connection:
+            if address == COMMAND_LINE or _is_known(connection, _known(name, address), now):
+                limits = limits[1:]
             rows = [_locked(connection, limit.bucket, now) for limit in limits]
             closed_until = max(row.closed_until for row in rows)
             if closed_until > now:
@@ -75,25 +88,47 @@ class Throttle:
                 connection.execute(attempts.update().where(attempts.c.bucket == limit.bucket).values(values))
 
     def succeeded(self, name: str, address: str) -> None:
-        """Take back what `admit` counted, and forget the name's failures.
+        """Take back what `admit` counted, forget the name's failures, and remember where it logged in from.
 
         An address keeps its other failures: one good password of one's own must not pay for guessing at others'.
         """
-        of_name, of_address = self._limits(name, address)
+        *of_name, of_address = self._limits(name, address)
         with self._database.write() as connection:
-            connection.execute(attempts.delete().where(attempts.c.bucket == of_name.bucket))
+            for limit in of_name:
+                connection.execute(attempts.delete().where(attempts.c.bucket == limit.bucket))
+            known, now = _known(name, address), self._clock()
+            _locked(connection, known, now)
+            connection.execute(attempts.update().where(attempts.c.bucket == known).values(last=now))
             connection.execute(
                 attempts.update()
                 .where(attempts.c.bucket == of_address.bucket, attempts.c.failures > 0)
                 .values(failures=attempts.c.failures - 1, closed_until=_LONG_AGO)
             )
 
-    def _limits(self, name: str, address: str) -> tuple[_Limit, _Limit]:
-        """Return what an attempt counts for, always in the order in which rows are locked."""
+    def _limits(self, name: str, address: str) -> tuple[_Limit, ...]:
+        """Return what an attempt counts for, always in the order in which rows are locked; the name alone first."""
         return (
-            _Limit(f"name-{_bucket(name.strip().casefold())}", self._free_per_name),
+            _Limit(f"name-{_bucket(_normal(name))}", self._free_per_name),
+            _Limit(f"there-{_bucket(_there(name, address))}", self._free_per_name),
             _Limit(f"address-{_bucket(_network(address))}", self._free_per_address),
         )
+
+
+def _normal(name: str) -> str:
+    return name.strip().casefold()
+
+
+def _there(name: str, address: str) -> str:
+    return f"{_network(address)} {_normal(name)}"
+
+
+def _known(name: str, address: str) -> str:
+    return f"known-{_bucket(_there(name, address))}"
+
+
+def _is_known(connection: Connection, bucket: str, now: datetime) -> bool:
+    last = connection.execute(select(attempts.c.last).where(attempts.c.bucket == bucket)).scalar()
+    return last is not None and now - last < KNOWN_FOR
 
 
 def _pause(failures_too_many: int) -> timedelta:
@@ -121,4 +156,7 @@ def _network(address: str) -> str:
         parsed = ipaddress.ip_address(address)
     except ValueError:
         return address
-    return str(ipaddress.ip_network((parsed, 64), strict=False)) if parsed.version == 6 else str(parsed)
+    if isinstance(parsed, ipaddress.IPv6Address):
+        mapped = parsed.ipv4_mapped  # what a socket that listens for both kinds calls an IPv4 address
+        return str(mapped) if mapped else str(ipaddress.ip_network((parsed, 64), strict=False))
+    return str(parsed)

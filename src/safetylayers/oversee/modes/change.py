@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, select, text
 
 from safetylayers.errors import ModeError
 from safetylayers.oversee.audit.entry import JSON, Entry
 from safetylayers.oversee.audit.log import AuditLog
+from safetylayers.oversee.audit.tables import log_entries
 from safetylayers.oversee.identity.principal import Principal
-from safetylayers.oversee.identity.proposals import Kind, Proposal, Proposals, checked_reason
+from safetylayers.oversee.identity.proposals import Kind, Proposal, Proposals, told_reason
 from safetylayers.oversee.identity.roles import Right
 from safetylayers.oversee.identity.times import Clock, utc_now
 from safetylayers.oversee.modes.mode import Mode, ModeState, read_mode
@@ -32,9 +33,15 @@ def begin(database: Database, log: AuditLog, *, by: Principal, clock: Clock = ut
         if not database.is_sqlite:  # there is no row yet that could be locked, and other replicas begin as well
             connection.execute(text("LOCK TABLE mode IN SHARE ROW EXCLUSIVE MODE"))
         before = read_mode(connection)
-        if before.epoch:
+        if before.epoch or _was_set(connection):
             return before
         return _set(connection, log, before, Mode.RUN, by=by, reason="the gateway is new", now=clock())
+
+
+def _was_set(connection: Connection) -> bool:
+    """Whether the log knows of a mode: then its row was lost, and it takes two people to run again."""
+    query = select(log_entries.c.index).where(log_entries.c.kind == "mode-changed").limit(1)
+    return connection.execute(query).first() is not None
 
 
 def set_mode(
@@ -47,15 +54,15 @@ def set_mode(
         log: the audit log.
         mode: where to go.
         by: one person with the right to stop.
-        reason: for the log and for everybody who meets the mode.
+        reason: for the log and for everybody who meets the mode; cleaned where it cannot be printed.
         clock: the time.
 
     Raises:
-        AccessError: no right to, or no reason is given.
+        AccessError: no right to.
         ModeError: the mode would be less safe; `propose_mode` is the way there.
     """
     by.require(Right.STOP)
-    reason = checked_reason(reason)
+    reason = told_reason(reason)
     with database.write() as connection:
         before = read_mode(connection, for_update=True)
         if mode.safety < before.mode.safety:

@@ -24,6 +24,8 @@ from safetylayers.oversee.modes.mode import Mode
 from safetylayers.oversee.store.database import Database
 
 _LOOK_S = 0.01
+_PATIENCE_S = 5.0
+"""How long the list of replicas is asked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,8 +61,9 @@ def stop_everything(
     Each replica's own lease counts, as its heartbeats state it.
 
     Raises:
-        AccessError: no right to, or no reason is given.
-        StoreError: the stop could not be written. Replicas that cannot reach the store either stop by themselves.
+        AccessError: no right to.
+        StoreError: the stop could not be written; or it was, as the error then says, and the replicas cannot be
+            listed. Replicas that cannot reach the store either stop by themselves.
     """
     began = now()
     state = set_mode(database, log, Mode.STOPPED, by=by, reason=reason, clock=clock)
@@ -71,7 +74,7 @@ def stop_everything(
 
 def _wait_for_all(database: Database, epoch: int, began: float, written: float) -> list[ReplicaStop]:
     """Wait until each replica that may still act when the stop is written is known to be stopped."""
-    listed = _listed(database)
+    listed = _listed_at_first(database)
     waiting = {id_: replica for id_, replica in listed.items() if replica.alive}
     stops = []
     while True:
@@ -103,6 +106,21 @@ def _how(
 def _listed(database: Database) -> dict[str, Replica]:
     with database.read() as connection:
         return {replica.id: replica for replica in list_replicas(connection)}
+
+
+def _listed_at_first(database: Database) -> dict[str, Replica]:
+    """Return the replicas, asking again where the store falters: the stop is in it already."""
+    until = now() + _PATIENCE_S
+    while True:
+        try:
+            return _listed(database)
+        except StoreError as error:
+            if now() > until:
+                raise StoreError(
+                    "The gateway is stopped; its replicas cannot be listed, so when each ended is not known.",
+                    mend="Each ends by itself when its lease is over at the latest. See that the database runs.",
+                ) from error
+            time.sleep(_LOOK_S)
 
 
 def _logged(database: Database, log: AuditLog, by: Principal, report: StopReport) -> StopReport:

@@ -147,7 +147,7 @@ class Policy(Record):
     """What callers read in place of a blocked reply."""
     log_texts: bool = True
     """Whether prompts and replies go, encrypted, into the audit log. Hashes of what left always do."""
-    keep_days: int | None = Field(default=None, ge=1)
+    keep_days: int | None = Field(default=None, ge=1, le=36_500)
     """How long texts stay in the log and in the review queue; None for ever. What was decided always stays."""
     shadow: bool = False
     """Whether the whole policy is only tried: everything is logged and nothing is done."""

@@ -15,9 +15,9 @@ from datetime import datetime
 from difflib import unified_diff
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, select
+from sqlalchemy import Connection, Row, func, select, text
 
-from safetylayers.errors import PolicyError
+from safetylayers.errors import PolicyError, StoreError
 from safetylayers.oversee.audit.entry import Entry
 from safetylayers.oversee.audit.log import AuditLog
 from safetylayers.oversee.identity.principal import Principal
@@ -31,7 +31,7 @@ from safetylayers.oversee.store.database import Database
 logger = logging.getLogger(__name__)
 LOOK_SECONDS = 1.0
 RETRY_LOOKS = 30
-"""How many looks to pass over after one that failed: making guards may be expensive."""
+"""How many looks later a policy that failed is tried again: making guards may be expensive."""
 RETIRE_SECONDS = 900.0
 """How long requests that came under an earlier policy may still need its guards."""
 
@@ -56,6 +56,8 @@ class PolicyShelf:
         self._current: Enforced | None = None
         self._retired: list[Enforced] = []
         self._closing: set[asyncio.Task[None]] = set()
+        self._failed = 0
+        """The last policy that could not be put to work here."""
         self._patience = 0
         self._timed: Timed = lambda _guard, _seconds: None
         self.behind: str | None = None
@@ -85,6 +87,8 @@ class PolicyShelf:
             StoreError: the database cannot be used.
         """
         with self._database.write() as connection:
+            if not self._database.is_sqlite:  # there is no row yet that could be locked, and other replicas begin too
+                connection.execute(text("LOCK TABLE policies IN SHARE ROW EXCLUSIVE MODE"))
             newest = _newest(connection)
             if newest is None:
                 newest = self._put(connection, first or default_policy(), actor="machine", proposal=None)
@@ -154,24 +158,30 @@ class PolicyShelf:
             await self.look()
 
     async def look(self) -> None:
-        """Take the newest policy if it is not in force here. What goes wrong is logged and kept in `behind`."""
-        self._patience -= 1
-        if self._patience > 0:
+        """Take the newest policy if it is not in force here. Why one cannot be is logged and kept in `behind`."""
+        try:
+            number = await asyncio.to_thread(self._last)
+        except StoreError:
+            return  # it says nothing about the policy, and a replica without its store stops when its lease is over
+        if number == self._number or self._is_too_soon(number):
             return
         try:
-            newest = await asyncio.to_thread(self._newer)
-            if newest is not None:
-                self._take(newest, await _ready(newest.policy))
+            newest = await asyncio.to_thread(self.newest)
+            self._take(newest, await _ready(newest.policy))
         except Exception as error:  # a plug-in may raise anything, and the next policy is looked for all the same
-            if self.behind is None:
+            if number != self._failed:
                 logger.exception("the newest policy is not in force here")
             self.behind = str(error) or type(error).__name__
-            self._patience = RETRY_LOOKS
+            self._failed, self._patience = number, RETRY_LOOKS
 
-    def _newer(self) -> Shelved | None:
+    def _last(self) -> int:
         with self._database.read() as connection:
-            last = connection.execute(select(func.max(policies.c.number))).scalar() or 0
-            return _newest(connection) if last != self._number else None
+            return int(connection.execute(select(func.max(policies.c.number))).scalar() or 0)
+
+    def _is_too_soon(self, number: int) -> bool:
+        """Whether this policy failed a while ago; another one is not made to wait for it."""
+        self._patience -= 1
+        return number == self._failed and self._patience > 0
 
     def _take(self, shelved: Shelved, made: Enforced) -> None:
         if self._current is not None:

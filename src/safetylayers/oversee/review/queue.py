@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
-from safetylayers.errors import OversightError, StoreError
+from safetylayers.errors import AuditError, OversightError, StoreError
 from safetylayers.oversee.audit.log import AuditLog
 from safetylayers.oversee.audit.vault import Vault
 from safetylayers.oversee.identity.principal import Principal
@@ -101,10 +101,14 @@ class ReviewDesk:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._news.wait(), self._poll_s)
 
-    def _hand_out(self, outcomes: Mapping[str, Outcome]) -> None:
+    def _hand_out(self, outcomes: Mapping[str, Outcome | AuditError]) -> None:
         for held, outcome in outcomes.items():
             future = self._waiting.get(held)
-            if future is not None and not future.done():
+            if future is None or future.done():
+                continue
+            if isinstance(outcome, AuditError):
+                future.set_exception(outcome)
+            else:
                 future.set_result(outcome)
 
     def _fail(self, error: Exception) -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
+from time import sleep
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import ColumnElement, Connection, Row, and_, func, or_, select
 
-from safetylayers.errors import AccessError
+from safetylayers.errors import AccessError, AuditError
 from safetylayers.oversee.audit.entry import JSON, Entry
 from safetylayers.oversee.audit.log import AuditLog
+from safetylayers.oversee.audit.removal import PAUSE_S, PIECE
 from safetylayers.oversee.audit.vault import Vault
 from safetylayers.oversee.identity.principal import Principal
 from safetylayers.oversee.identity.proposals import checked_reason
@@ -78,13 +81,28 @@ class HeldReplies:
         """Keep a reply that has left, to be looked at some time. Arguments and errors are those of `hold`."""
         return self._keep(Kind.SAMPLE, texts, request, conversation, asker, findings, None)
 
-    def waiting(self, kind: Kind = Kind.HELD) -> list[Held]:
-        """Return what people have to look at, without texts, the oldest first."""
-        query = select(table).where(table.c.kind == kind, table.c.state == State.WAITING)
-        if kind is Kind.HELD:
-            query = query.where(table.c.deadline > self._clock())
+    def waiting(self, kind: Kind = Kind.HELD, *, most: int | None = None) -> list[Held]:
+        """Return what people have to look at, without texts, the oldest first, and at most so many."""
+        query = select(table).where(*self._waits(kind)).order_by(table.c.created).limit(most)
         with self._database.read() as connection:
-            return [held_of(row) for row in connection.execute(query.order_by(table.c.created))]
+            return [held_of(row) for row in connection.execute(query)]
+
+    def count_waiting(self, kind: Kind) -> int:
+        """Return how many people have to look at."""
+        query = select(func.count()).select_from(table).where(*self._waits(kind))
+        with self._database.read() as connection:
+            return int(connection.execute(query).scalar_one())
+
+    def find(self, held: str) -> Held | None:
+        """Return a reply that waits; None where it does not."""
+        query = select(table).where(table.c.id == held)
+        with self._database.read() as connection:
+            row = connection.execute(query.where(or_(*(and_(*self._waits(kind)) for kind in Kind)))).first()
+        return None if row is None else held_of(row)
+
+    def _waits(self, kind: Kind) -> list[ColumnElement[bool]]:
+        found = [table.c.kind == kind, table.c.state == State.WAITING]
+        return [*found, table.c.deadline > self._clock()] if kind is Kind.HELD else found
 
     def read(self, held: str, *, by: Principal) -> Texts:
         """Return the texts; that somebody reads them is logged.
@@ -140,8 +158,11 @@ class HeldReplies:
             self._log.append_in(connection, entries)
         return len(entries)
 
-    def outcomes(self, held: Iterable[str]) -> dict[str, Outcome]:
-        """Return what became of those that wait no more, by id. One that is past its deadline is closed by this."""
+    def outcomes(self, held: Iterable[str]) -> dict[str, Outcome | AuditError]:
+        """Return what became of those that wait no more, by id. One that is past its deadline is closed by this.
+
+        Where a decision does not open, its error is the outcome: it concerns that reply alone.
+        """
         ids = list(held)
         with self._database.read() as connection:
             rows = connection.execute(select(table).where(table.c.id.in_(ids))).all()
@@ -149,26 +170,52 @@ class HeldReplies:
         if late:
             self.expire_due()
             return self.outcomes(ids)
-        return {row.id: outcome_of(row, self._vault) for row in rows if row.state != State.WAITING}
+        return {row.id: self._outcome(row) for row in rows if row.state != State.WAITING}
+
+    def _outcome(self, row: Row[Any]) -> Outcome | AuditError:
+        try:
+            return outcome_of(row, self._vault)
+        except AuditError as error:
+            return error
 
     def forget_of(self, subject: str) -> int:
-        """Delete what was kept of one key's or person's requests and waits no more; return how many."""
+        """Delete what was kept of a key's or person's requests, and what a person said of others'; return how many.
+
+        Only what still waits for a person stays.
+        """
+        self.expire_due()
         theirs = (table.c.key == subject) | (table.c.asked_by == subject)
+        count = self._forget(theirs, Entry(kind="held-erased", actor="machine"))
+        said = table.update().where(table.c.decided_by == subject, table.c.sealed_decision.is_not(None))
         with self._database.write() as connection:
-            count = connection.execute(table.delete().where(theirs, table.c.state != State.WAITING)).rowcount
-            if count:
-                self._log.append_in(connection, [Entry(kind="held-erased", actor="machine", facts={"count": count})])
-        return count
+            decisions = connection.execute(said.values(sealed_decision=None)).rowcount
+            if decisions:
+                facts: dict[str, JSON] = {"count": decisions}
+                self._log.append_in(connection, [Entry(kind="decisions-erased", actor="machine", facts=facts)])
+        return count + decisions
 
     def forget_before(self, moment: datetime) -> int:
         """Delete replies that were kept before a moment and wait no more; return how many."""
-        old = (table.c.created < moment) & ((table.c.state != State.WAITING) | (table.c.kind == Kind.SAMPLE))
-        with self._database.write() as connection:
-            count = connection.execute(table.delete().where(old)).rowcount
-            if count:
-                facts: dict[str, JSON] = {"count": count, "before": moment.isoformat()}
-                self._log.append_in(connection, [Entry(kind="held-forgotten", actor="clock", facts=facts)])
-        return count
+        self.expire_due()
+        facts: dict[str, JSON] = {"before": moment.isoformat()}
+        return self._forget(table.c.created < moment, Entry(kind="held-forgotten", actor="clock", facts=facts))
+
+    def _forget(self, which: ColumnElement[bool], entry: Entry) -> int:
+        """Delete what waits no more, a piece at a time: a transaction holds up stops and heartbeats."""
+        over = (table.c.state != State.WAITING) | (table.c.kind == Kind.SAMPLE)
+        some = select(table.c.id).where(which, over).limit(PIECE)
+        total = 0
+        while True:
+            with self._database.write() as connection:
+                ids = connection.execute(some).scalars().all()
+                if ids:
+                    connection.execute(table.delete().where(table.c.id.in_(ids)))
+                    facts = {**entry.facts, "count": len(ids)}
+                    self._log.append_in(connection, [replace(entry, facts=facts)])
+            total += len(ids)
+            if len(ids) < PIECE:
+                return total
+            sleep(PAUSE_S)
 
     def _keep(
         self,

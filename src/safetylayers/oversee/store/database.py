@@ -6,10 +6,12 @@ at the start, so that two writers wait for each other and never fail half-way.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,8 @@ IDLE_S = 1.0
 holds the log's lock, and with it everybody else's stop, for no longer than this."""
 WAIT_S = 5.0
 """How long a statement may wait for another writer, or a connection for its server."""
+SWEEP_S = 0.1
+"""How long emptying SQLite's write-ahead log may hold up others."""
 
 _AFTER = "safetylayers.after_commit"
 
@@ -34,14 +38,18 @@ _AFTER = "safetylayers.after_commit"
 class Database:
     """An open database. Its methods block; asynchronous code calls them in a thread."""
 
-    def __init__(self, url: str) -> None:
-        """Open a database; `sqlite:///FILE` is made where it is missing, its folder as well.
+    def __init__(self, url: str, *, make: bool = True) -> None:
+        """Open a database.
+
+        Args:
+            url: its address.
+            make: whether `sqlite:///FILE` is made where it is missing, its folder as well.
 
         Raises:
-            StoreError: the address makes no sense, or the folder cannot be made.
+            StoreError: the address makes no sense, or the file is missing or its folder cannot be made.
         """
         self.url = _parsed(url)
-        self.engine = _sqlite(self.url) if self.is_sqlite else _postgresql(self.url)
+        self.engine = _sqlite(self.url, make) if self.is_sqlite else _postgresql(self.url)
         # SQLite's writers look every now and then whether it is their turn, and a busy one can pass them by for long.
         # Those of one process therefore queue here.
         self._turn = _Turn() if self.is_sqlite else nullcontext()
@@ -69,17 +77,54 @@ class Database:
             call()
 
     @contextmanager
-    def read(self) -> Iterator[Connection]:
-        """Within the block, one view of the data, whatever others write meanwhile. Raises StoreError."""
+    def read(self, *, patience_s: float | None = None) -> Iterator[Connection]:
+        """Within the block, one view of the data, whatever others write meanwhile.
+
+        Args:
+            patience_s: how long a statement, and the time between two, may take. By itself both are short; a walk
+                through much data takes longer, and holds up nobody.
+
+        Raises:
+            StoreError: the database cannot be reached, or refuses.
+        """
         with _told(), self.engine.connect() as connection:
             if not self.is_sqlite:
                 connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
-            with connection.begin():
+            with connection.begin(), self._with_patience(connection, patience_s):
                 yield connection
+
+    def sweep(self) -> bool:
+        """Empty SQLite's write-ahead log, which holds what has been deleted; return whether it is empty now.
+
+        Whoever reads meanwhile keeps it, and is hardly waited for, since all writers would wait as well. PostgreSQL
+        does such work by itself, at its next VACUUM.
+
+        Raises:
+            StoreError: the database cannot be used.
+        """
+        if not self.is_sqlite:
+            return True
+        with _told(), self._turn, self.engine.connect() as connection:
+            driver: Any = connection.connection.driver_connection
+            driver.execute(f"PRAGMA busy_timeout = {_ms(SWEEP_S)}")
+            try:
+                busy = driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+            finally:
+                driver.execute(f"PRAGMA busy_timeout = {_ms(WAIT_S)}")
+        return not busy
 
     def close(self) -> None:
         """Let go of all connections."""
         self.engine.dispose()
+
+    def _with_patience(self, connection: Connection, seconds: float | None) -> AbstractContextManager[None]:
+        if self.is_sqlite or seconds is None:
+            return nullcontext()
+        from safetylayers.oversee.store.patience import with_limit
+
+        for name in ("statement_timeout", "idle_in_transaction_session_timeout"):
+            connection.execute(text(f"SET LOCAL {name} = {_ms(seconds)}"))
+        return with_limit(connection, seconds)
 
 
 def after_commit(connection: Connection, call: Callable[[], None]) -> None:
@@ -133,9 +178,13 @@ def _parsed(url: str) -> URL:
     raise StoreError(f"{kind}: no such kind of database.", mend="Use sqlite or postgresql.")
 
 
-def _sqlite(url: URL) -> Engine:
+def _ms(seconds: float) -> int:
+    return int(1000 * seconds)
+
+
+def _sqlite(url: URL, make: bool) -> Engine:
     if url.database and url.database != ":memory:":
-        _make_folder(Path(url.database).parent)
+        _make_file(Path(url.database), make)
     engine = create_engine(
         url,
         hide_parameters=True,
@@ -144,8 +193,9 @@ def _sqlite(url: URL) -> Engine:
 
     @event.listens_for(engine, "connect")
     def _prepare(connection: Any, _record: Any) -> None:
+        _log_ahead(connection)
         # secure_delete: what is erased is overwritten as well.
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=ON"):
+        for pragma in ("synchronous=FULL", "foreign_keys=ON", "secure_delete=ON"):
             connection.execute(f"PRAGMA {pragma}")
 
     @event.listens_for(engine, "begin")
@@ -155,22 +205,42 @@ def _sqlite(url: URL) -> Engine:
     return engine
 
 
-def _make_folder(folder: Path) -> None:
+def _log_ahead(connection: sqlite3.Connection) -> None:
+    """Turn the write-ahead log on; where two do so to a new file at once, SQLite refuses one and does not wait."""
+    until = time.monotonic() + WAIT_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise
+        time.sleep(0.01)
+
+
+def _make_file(path: Path, make: bool) -> None:
+    """Make an empty file for its owner alone, where there is none; SQLite would let everybody read it."""
+    if not make and not path.exists():
+        raise StoreError(f"{path}: there is no such database.", mend="See that the path is right.")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StoreError(
-            f"{folder}: the database's folder cannot be made ({error.strerror}).", mend="Choose another folder."
+            f"{path.parent}: the database's folder cannot be made ({error.strerror}).", mend="Choose another folder."
         ) from error
+    with suppress(OSError):  # it is there already; or SQLite says what is wrong
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
 
 
 def _postgresql(url: URL) -> Engine:
+    from safetylayers.oversee.store import patience  # imports the driver, which SQLite does not need
+
     settings = {
         "statement_timeout": WAIT_S,
         "lock_timeout": WAIT_S,
         "idle_in_transaction_session_timeout": IDLE_S,
     }
-    options = [f"{name}={int(1000 * seconds)}" for name, seconds in settings.items()]
+    options = [f"{name}={_ms(seconds)}" for name, seconds in settings.items()]
     # The server, too, notices soon that a client is gone, and lets go of its locks.
     options += ["tcp_keepalives_idle=1", "tcp_keepalives_interval=1", "tcp_keepalives_count=2"]
     engine = create_engine(
@@ -183,9 +253,10 @@ def _postgresql(url: URL) -> Engine:
         connect_args={
             "connect_timeout": int(WAIT_S),
             "options": " ".join(f"-c {option}" for option in options),
-            "tcp_user_timeout": int(WAIT_S * 1000),
+            "tcp_user_timeout": _ms(WAIT_S),
         },
     )
+    event.listen(engine, "do_connect", patience.connect)
     # Many rows go as one statement. psycopg's own way is a pipeline, in which none of the server's time-outs counts
     # between two statements: a replica that is cut off there would hold its locks for ever.
     engine.dialect.use_insertmanyvalues_wo_returning = True

@@ -6,6 +6,7 @@ Each version is a file in `migrations/versions`. A new one is drafted from what 
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from alembic import command
@@ -27,13 +28,29 @@ def upgrade(database: Database) -> None:
     Raises:
         StoreError: the database belongs to a newer version, or cannot be changed.
     """
-    with database.write() as connection:
+    with database.write() as connection, _no_hurry(database, connection):
         if not database.is_sqlite:  # SQLite's writers wait for each other as it is
             connection.execute(text("SET LOCAL lock_timeout = 0"))
             connection.execute(text("SET LOCAL statement_timeout = 0"))
+            # On a busy machine a second can pass between two statements of a migration.
+            connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = '60s'"))
             connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
         _refuse_newer(connection)
         command.upgrade(config(connection), "head")
+
+
+def is_made(database: Database) -> bool:
+    """Return whether the tables are there, of whatever version. Raises StoreError."""
+    with database.read() as connection:
+        return bool(MigrationContext.configure(connection).get_current_heads())
+
+
+def _no_hurry(database: Database, connection: Connection) -> AbstractContextManager[None]:
+    if database.is_sqlite:
+        return nullcontext()
+    from safetylayers.oversee.store.patience import without_limit
+
+    return without_limit(connection)
 
 
 def config(connection: Connection) -> Config:

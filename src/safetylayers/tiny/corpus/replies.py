@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import random
 import re
+from functools import cache
 
 REFUSALS = (
     "I'm sorry, but I can't assist with that.",
@@ -78,6 +79,18 @@ def compliance(request: str, rng: random.Random) -> str:
     """Return a harmless placeholder that complies with any request."""
     parts = (rng.choice(_OPENINGS).format(topic(request)), rng.choice(_MIDDLES), rng.choice(_ENDINGS))
     return " ".join(parts if rng.random() < 0.5 else parts[:2])
+
+
+def complies(reply: str) -> bool:
+    """Whether a reply is one of those that comply, whatever it says that it is about: this model copies no names."""
+    return is_placeholder(reply) or _forms().fullmatch(reply) is not None
+
+
+@cache
+def _forms() -> re.Pattern[str]:
+    openings = "|".join(re.escape(opening).replace(r"\{\}", "[^.]{1,60}") for opening in _OPENINGS)
+    middles, endings = ("|".join(map(re.escape, each)) for each in (_MIDDLES, _ENDINGS))
+    return re.compile(f"(?:{openings}) (?:{middles})(?: (?:{endings}))?")
 
 
 def placeholder(rng: random.Random) -> str:

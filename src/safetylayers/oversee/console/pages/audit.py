@@ -41,7 +41,7 @@ async def check(visit: Visit) -> Response:
 
 async def entry(visit: Visit) -> Response:
     """Show one entry with its text. That somebody reads it is logged first."""
-    index = visit.request.path_params["index"]
+    index = _index(visit)
     found = await visit.run(_entry, visit.house, index)
     if found.payload is not None:
         await _note(visit, index)
@@ -56,7 +56,7 @@ async def entry(visit: Visit) -> Response:
 
 async def proof(visit: Visit) -> Response:
     """Send an entry's proof; with its text, where the address asks for it."""
-    site, index = visit.house.site, visit.request.path_params["index"]
+    site, index = visit.house.site, _index(visit)
     await visit.run(_entry, visit.house, index)
     with_text = visit.query("text") == "1"
     if with_text:
@@ -95,6 +95,14 @@ def _verify(house: House) -> Verification:
     witness = house.site.folder / "witness.txt"
     kept = read_witness(witness) if witness.exists() else []
     return verify(house.site.database, house.log.verifier, vault=house.site.secrets.vault, kept=kept)
+
+
+def _index(visit: Visit) -> int:
+    """Return the entry's number. Raises RequestError where it is none, or longer than any log."""
+    given: str = visit.request.path_params["index"]
+    if not (given.isascii() and given.isdigit() and len(given) <= 18):
+        raise RequestError("There is no such entry.", status=404, code="not_found")
+    return int(given)
 
 
 def _entry(house: House, index: int) -> Kept:

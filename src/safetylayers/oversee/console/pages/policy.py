@@ -24,7 +24,7 @@ async def propose(visit: Visit) -> Response:
     """Propose a policy. What makes no sense is shown above what was typed."""
     site = visit.house.site
     try:
-        policy = parse_policy(visit.field("policy"))
+        policy = await visit.run(parse_policy, visit.field("policy"))
         await visit.run(site.shelf.propose, site.proposals, policy, reason=visit.field("reason"), by=visit.principal)
     except SafetyLayersError as error:
         return await _page(visit, error)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from safetylayers.oversee.gateway.house import House
 
 HOME = "/console/review"
+MOST = 200
+"""Rows of a list; it is loaded anew every second."""
 
 
 async def show(visit: Visit) -> Response:
@@ -67,8 +69,10 @@ async def decide(visit: Visit) -> Response:
 def _waiting(house: House) -> dict[str, object]:
     replies = house.desk.replies
     return {
-        "held": replies.waiting(Kind.HELD),
-        "samples": replies.waiting(Kind.SAMPLE),
+        "held": replies.waiting(Kind.HELD, most=MOST),
+        "held_more": max(0, replies.count_waiting(Kind.HELD) - MOST),
+        "samples": replies.waiting(Kind.SAMPLE, most=MOST),
+        "samples_more": max(0, replies.count_waiting(Kind.SAMPLE) - MOST),
         "names": names_of(house),
         "now": utc_now(),
     }
@@ -76,8 +80,7 @@ def _waiting(house: House) -> dict[str, object]:
 
 def _find(house: House, name: str) -> Held:
     """Return a reply that waits. Raises RequestError where it does not any more."""
-    for kind in Kind:
-        for held in house.desk.replies.waiting(kind):
-            if held.id == name:
-                return held
-    raise RequestError("This reply does not wait any more.", status=404, code="not_found")
+    found = house.desk.replies.find(name)
+    if found is None:
+        raise RequestError("This reply does not wait any more.", status=404, code="not_found")
+    return found

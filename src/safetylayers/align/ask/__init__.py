@@ -1,0 +1,1 @@
+"""Asking people which of two replies is better: what to ask, how, and keeping every answer."""
