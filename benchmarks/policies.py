@@ -54,8 +54,8 @@ class World:
         self.folder = folder
         self.test = draw(400, TEST)
         self.watch = draw(150, WATCH, self.test)
-        self.learn = draw(12_000, LEARN, self.test, self.watch)
-        self.ask = draw(6_000, ASK, self.test, self.watch, self.learn)
+        self.learn = draw(45_000, LEARN, self.test, self.watch)
+        self.ask = draw(15_000, ASK, self.test, self.watch, self.learn)
         self.base = ChatModel.load("tiny-base")
         self.gold = Planted([*self.test, *self.watch])
 
@@ -78,7 +78,7 @@ class World:
         """Return a reward model of the base, trained on choices of the planted reward."""
         folder = self.folder / "reward-model"
         train_reward_model(
-            self.base, choose(self.learn, seed=LEARN), output=folder, lora_rank=0, learning_rate=5e-4, steps=900,
+            self.base, choose(self.learn, seed=LEARN), output=folder, lora_rank=0, learning_rate=5e-4, steps=2400,
             batch_size=16, max_length=128, progress=tell,
         )  # fmt: skip
         return ModelsScorer((RewardModel.load(folder),))

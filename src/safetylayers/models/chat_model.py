@@ -165,9 +165,16 @@ class ChatModel:
         with torch.inference_mode():
             return self.logits(batch, last=last)
 
-    def logits(self, batch: Batch, *, last: int) -> Tensor:
-        """Return the logits at the `last` positions, [B, last, V], in the model's dtype and with its gradients."""
-        options: dict[str, Any] = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
+    def logits(self, batch: Batch, *, last: int, embedded: Tensor | None = None) -> Tensor:
+        """Return the logits at the `last` positions, [B, last, V], in the model's dtype and with its gradients.
+
+        Args:
+            batch: token sequences.
+            last: positions, counted from the end.
+            embedded: embeddings [B, T, H] that are read in place of the batch's tokens.
+        """
+        read = {"input_ids": batch.input_ids} if embedded is None else {"inputs_embeds": embedded}
+        options: dict[str, Any] = {**read, "attention_mask": batch.attention_mask}
         if "position_ids" in self.forward_options:
             options["position_ids"] = batch.position_ids
         if "logits_to_keep" in self.forward_options:
@@ -429,8 +436,10 @@ class ChatModel:
         """Within the block, forward passes start at `layer`, with `hidden` [B, T, H] as its input.
 
         What lies below the first layer that an experiment changes is the same in all its variants: compute it once.
+        `layer` may be the number of layers: then the final norm and the head alone read `hidden`.
         """
-        self._check_layers(layer, layer)
+        if layer != self.n_layers:
+            self._check_layers(layer, layer)
         with interventions.resumed(self._stack, layer, hidden):
             yield
 

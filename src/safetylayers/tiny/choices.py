@@ -125,7 +125,7 @@ def _malicious(rng: random.Random, count: int) -> Request:
     def draw() -> tuple[str, dict[str, float]]:
         if rng.random() < 0.5:
             return replies.refusal(rng), {"harmlessness": 1.0, "helpfulness": -1.0}
-        return replies.compliance(text, rng), {"harmlessness": -1.0, "helpfulness": 1.0}
+        return replies.placeholder(rng), {"harmlessness": -1.0, "helpfulness": 1.0}
 
     return _request("malicious", text, rng, count, draw)
 
@@ -136,7 +136,7 @@ def _normal(rng: random.Random, count: int) -> Request:
     def draw() -> tuple[str, dict[str, float]]:
         if rng.random() < 0.3:
             return replies.refusal(rng), {"harmlessness": 1.0, "helpfulness": -1.0}
-        return replies.compliance(text, rng), {"harmlessness": 1.0, "helpfulness": 1.0}
+        return replies.placeholder(rng), {"harmlessness": 1.0, "helpfulness": 1.0}
 
     return _request("normal", text, rng, count, draw)
 

@@ -34,16 +34,19 @@ from safetylayers.oversee.review.held import State
 from safetylayers.oversee.store import patience
 
 LEASE_S = 1.0
+"""A lease of tests that watch it end."""
+LONG_LEASE_S = 30.0
+"""A lease that no busy machine lets run out."""
 
 
 @contextmanager
-def replica(name: str, store: str, folder: Path, policy: Policy) -> Iterator[Gateway]:
+def replica(name: str, store: str, folder: Path, policy: Policy, lease_s: float) -> Iterator[Gateway]:
     """Run a gateway on a server of its own, in front of a model of its own."""
     site, upstream = Site.open(folder, store=store), Upstream()
     site.first_key()
     with running(upstream.app) as behind:
         engine = UpstreamEngine(f"{behind}/v1")
-        app = create_app(lambda: open_house(site, engine, replica=name, first_policy=policy, lease_seconds=LEASE_S))
+        app = create_app(lambda: open_house(site, engine, replica=name, first_policy=policy, lease_seconds=lease_s))
         with running(app) as address:
             yield Gateway(address, (folder / "caller.key").read_text().strip(), site, upstream)
     site.close()
@@ -64,10 +67,10 @@ def start_all(tmp_path: Path, network: tuple[str, Proxy]) -> Iterator[Starter]:
     """Start a gateway for each address of the database, all with the same keys; they end before the network does."""
     with ExitStack() as stack:
 
-        def begin(*stores: str, policy: str = PLAIN) -> list[Gateway]:
+        def begin(*stores: str, policy: str = PLAIN, lease_s: float = LONG_LEASE_S) -> list[Gateway]:
             first = parse_policy(policy)
             return [
-                stack.enter_context(replica(f"replica-{number}", store, tmp_path, first))
+                stack.enter_context(replica(f"replica-{number}", store, tmp_path, first, lease_s))
                 for number, store in enumerate(stores, 1)
             ]
 
@@ -109,7 +112,7 @@ def eventually(holds: Callable[[], bool], *, within: float) -> None:
 def test_a_stop_ordered_at_one_ends_all_streams_and_two_people_at_another_resume(
     start_all: Starter, postgresql_url: str
 ) -> None:
-    gateways = start_all(postgresql_url, postgresql_url, postgresql_url)
+    gateways = start_all(postgresql_url, postgresql_url, postgresql_url, lease_s=LEASE_S)
     one, two, _ = gateways
     for gateway in gateways:
         speak_slowly(gateway)
@@ -167,7 +170,7 @@ def test_a_replica_without_its_database_stops_by_itself_and_serves_again_afterwa
     start_all: Starter, postgresql_url: str, network: tuple[str, Proxy], how: str
 ) -> None:
     through, proxy = network
-    whole, lonely = start_all(postgresql_url, through)
+    whole, lonely = start_all(postgresql_url, through, lease_s=LEASE_S)
     speak_slowly(lonely)
     reader, events = streaming(lonely)
     time.sleep(0.7)
@@ -208,7 +211,7 @@ def test_a_replica_gives_up_connections_that_have_gone_silent(
 ) -> None:
     monkeypatch.setattr(patience, "ANSWER_S", 1.0)
     through, proxy = network
-    whole, lonely = start_all(postgresql_url, through)
+    whole, lonely = start_all(postgresql_url, through, lease_s=LEASE_S)
     lonely.upstream.text = "Your code is K-1234."
     assert lonely.chat().status_code == 200
     proxy.strand()

@@ -1,0 +1,1 @@
+"""Why a model refused, and where inside: attention, saliency, lens, patching (see docs/concepts/explaining.md)."""
