@@ -69,7 +69,7 @@ class World:
         shown = [Example.of(each.text, each.replies[rng.integers(len(each.replies))].text) for each in self.ask]
         data = ExampleSet("replies of every kind", tuple(shown))
         align_policy(
-            self.base, data, output=self.folder / "warm", method="sft", lora_rank=0, learning_rate=3e-4, steps=200,
+            self.base, data, output=self.folder / "warm", method="sft", lora_rank=0, learning_rate=3e-4, steps=400,
             batch_size=16,
         )  # fmt: skip
         return ChatModel.load(self.folder / "warm")

@@ -56,10 +56,10 @@ class GuardedModel(ChatModel):
         self.__dict__["weights_hash"] = model.weights_hash  # the cached property's own place: they are the same weights
         self.safety_layers, self.control, self.trace = layers, control or Control(), trace
 
-    def logits(self, batch: Batch, *, last: int) -> Tensor:
+    def logits(self, batch: Batch, *, last: int, embedded: Tensor | None = None) -> Tensor:
         """Return the logits at the `last` positions, [B, last, V], with safety layers on."""
         with _lock(self.model), Attached(self, self.safety_layers, control=self.control, trace=self.trace):
-            return super().logits(batch, last=last)
+            return super().logits(batch, last=last, embedded=embedded)
 
     def _generate(
         self,

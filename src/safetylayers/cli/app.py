@@ -13,6 +13,7 @@ from safetylayers.cli import (
     audit,
     demo,
     evaluate,
+    explain,
     finetune,
     gate,
     harden,
@@ -28,7 +29,7 @@ from safetylayers.cli import (
 )
 from safetylayers.errors import SafetyLayersError
 
-COMMANDS = (demo, locate, finetune, screen, restore, attach, attack, harden, gate, evaluate, serve, stop)
+COMMANDS = (demo, locate, finetune, screen, restore, attach, attack, harden, gate, explain, evaluate, serve, stop)
 GROUPS = {
     "align": align.group,
     "mode": mode.group,

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 from safetylayers.report.curve_chart import Curve, CurveChart
 from safetylayers.report.drawing import MAX_SERIES
+from safetylayers.report.fold import Fold
 from safetylayers.report.forest_chart import Bar, ForestChart
+from safetylayers.report.heat_map import HeatMap
 from safetylayers.report.line_chart import Band, Line, LineChart, Marker
 from safetylayers.report.numbers import Axis, Measure
 from safetylayers.report.page import MAX_BYTES, Columns, Page, Part, Section, render_page, write_page
@@ -18,6 +20,7 @@ from safetylayers.report.prose import BulletList, Callout, Code, Facts, KeyFigur
 from safetylayers.report.replies import Replies, Reply
 from safetylayers.report.scatter_chart import Dot, ScatterChart
 from safetylayers.report.series import MAX_LINES
+from safetylayers.report.shaded import ShadedText, ShadedWord
 from safetylayers.report.sweep_chart import Candidate, SweepChart
 from safetylayers.report.tables import Cell, Table
 
@@ -38,7 +41,9 @@ __all__ = [
     "CurveChart",
     "Dot",
     "Facts",
+    "Fold",
     "ForestChart",
+    "HeatMap",
     "KeyFigure",
     "KeyFigures",
     "Line",
@@ -52,6 +57,8 @@ __all__ = [
     "Reply",
     "ScatterChart",
     "Section",
+    "ShadedText",
+    "ShadedWord",
     "SweepChart",
     "Table",
     "render_page",

@@ -20,11 +20,14 @@ from safetylayers.records import write_text
 from safetylayers.report.checks import require
 from safetylayers.report.curve_chart import CurveChart
 from safetylayers.report.drawing import NARROW, WIDE, Chart
+from safetylayers.report.fold import Fold
 from safetylayers.report.forest_chart import ForestChart
+from safetylayers.report.heat_map import HeatMap
 from safetylayers.report.line_chart import LineChart
 from safetylayers.report.prose import BulletList, Callout, Code, Facts, KeyFigures, Paragraph
 from safetylayers.report.replies import Replies
 from safetylayers.report.scatter_chart import ScatterChart
+from safetylayers.report.shaded import ShadedText
 from safetylayers.report.sweep_chart import SweepChart
 from safetylayers.report.tables import Table
 from safetylayers.report.text import inline_code, visible
@@ -41,8 +44,8 @@ class Columns:
 
 
 Part = (
-    Paragraph | BulletList | Callout | KeyFigures | Facts | Code | Table | Replies
-    | LineChart | CurveChart | SweepChart | ScatterChart | ForestChart | Columns
+    Paragraph | BulletList | Callout | KeyFigures | Facts | Code | Table | Replies | ShadedText
+    | LineChart | CurveChart | SweepChart | ScatterChart | ForestChart | HeatMap | Columns | Fold
 )  # fmt: skip
 """What a section is made of."""
 
@@ -55,12 +58,15 @@ _MACROS: dict[type, str] = {
     Code: "code",
     Table: "table",
     Replies: "replies",
+    ShadedText: "shaded",
     LineChart: "chart",
     CurveChart: "chart",
     SweepChart: "chart",
     ScatterChart: "chart",
     ForestChart: "chart",
+    HeatMap: "chart",
     Columns: "columns",
+    Fold: "fold",
 }
 
 
@@ -146,9 +152,9 @@ class _Renderer:
             mend=f"Parts are {', '.join(sorted(kind.__name__ for kind in _MACROS))}.",
         )
         macro = getattr(_environment().get_template("parts.html.j2").module, _MACROS[type(part)])
-        if isinstance(part, Columns):
+        if isinstance(part, Columns | Fold):
             return Markup(macro(part, self.draw))  # noqa: S704 a template's own output
-        if isinstance(part, LineChart | CurveChart | SweepChart | ScatterChart | ForestChart):
+        if isinstance(part, LineChart | CurveChart | SweepChart | ScatterChart | ForestChart | HeatMap):
             return Markup(macro(part, *_pictures(part), f"c{next(self._numbers)}"))  # noqa: S704 a template's own output
         return Markup(macro(part))  # noqa: S704 a template's own output
 
