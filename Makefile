@@ -9,7 +9,7 @@ export HF_HUB_OFFLINE ?= 1
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
 	$(BIN)/python -m pip install --quiet "torch==2.13.0"
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[align,serve]" --group dev
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[align,captum,serve]" --group dev
 	touch $@
 
 demo: .venv/installed

@@ -8,9 +8,9 @@ import pytest
 
 from safetylayers.errors import MissingChatTemplateError, UsageError, WrongModelError
 from safetylayers.explain import Explainer, Explanation
-from safetylayers.explain.explanation import bare
 from safetylayers.explain.overview import overview
 from safetylayers.explain.saliency import METHODS
+from safetylayers.explain.tokens import bare
 from safetylayers.explain.trace import trace_reply
 from safetylayers.locate import SafetyMap
 from safetylayers.models import ChatModel

@@ -52,11 +52,11 @@ def test_every_method_scores_the_users_tokens_alone(architecture: str, method: s
 
 @pytest.mark.parametrize("steps", [1, 5, 20])
 def test_integrated_gradients_are_captums(tiny: ChatModel, steps: int) -> None:
-    from captum.attr import IntegratedGradients
+    attr = pytest.importorskip("captum.attr", reason="the extra 'captum' is not installed")
 
     given = explained(tiny)
     here_TH, baseline_TH = given.embedded()
-    theirs = IntegratedGradients(forward(given)).attribute(
+    theirs = attr.IntegratedGradients(forward(given)).attribute(
         here_TH[None], baselines=baseline_TH[None], n_steps=steps, method="gausslegendre"
     )
     found = torch.tensor(integrated(given, steps=steps).tokens)
@@ -64,11 +64,11 @@ def test_integrated_gradients_are_captums(tiny: ChatModel, steps: int) -> None:
 
 
 def test_gradients_are_captums(tiny: ChatModel) -> None:
-    from captum.attr import InputXGradient
+    attr = pytest.importorskip("captum.attr", reason="the extra 'captum' is not installed")
 
     given = explained(tiny)
     here = embed(tiny, given.reading.token_ids)[None].requires_grad_()
-    theirs = InputXGradient(forward(given)).attribute(here)[0].sum(-1).detach().float()
+    theirs = attr.InputXGradient(forward(given)).attribute(here)[0].sum(-1).detach().float()
     torch.testing.assert_close(torch.tensor(gradient(given).tokens[given.own]), theirs[given.own], atol=1e-4, rtol=1e-4)
 
 

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import string
 from typing import Literal
 
 from safetylayers.explain.faithfulness import Faithfulness
 from safetylayers.explain.saliency import Saliency
-from safetylayers.explain.tokens import Word
+from safetylayers.explain.tokens import Word, quoted
 from safetylayers.explain.verdict import Verdict
 from safetylayers.prompts import Template
 from safetylayers.records import Provenance, Record
 
-_QUOTES = "\N{LEFT DOUBLE QUOTATION MARK}\N{RIGHT DOUBLE QUOTATION MARK}\N{RIGHT SINGLE QUOTATION MARK}"
-
-
-def bare(word: str) -> str:
-    """Return a word in lower case, without marks around it."""
-    return word.strip(string.punctuation + _QUOTES).lower()
+WORTH = 0.2
+"""Of the strongest word's score: a word that pushes less is not named beside it."""
 
 
 class Scored(Record):
@@ -52,12 +47,16 @@ class Explanation(Record):
     """A method each; the first is the one that the page shows by itself."""
 
     def strongest(self, count: int = 3) -> tuple[str, ...]:
-        """Return the words that push most towards what the model does, strongest first, by the first method."""
+        """Return the words that push most towards what the model does, strongest first, by the first method.
+
+        Words that push far less than the strongest one are left out.
+        """
         if not self.scores:
             return ()
         towards = 1 if self.verdict.refused else -1
         scored = [(towards * score, n) for n, score in enumerate(self.scores[0].saliency.words)]
-        best = sorted((score, -n) for score, n in scored if score > 0)[::-1][:count]
+        least = WORTH * max(score for score, _ in scored)
+        best = sorted((score, -n) for score, n in scored if score > 0 and score >= least)[::-1][:count]
         return tuple(self.words[-n].text for _, n in best)
 
     @property
@@ -67,13 +66,12 @@ class Explanation(Record):
         does = "refuses" if verdict.refused else "answers"
         parts = [f"The model {does} (refusal log-odds {verdict.refusal_log_odds:+.1f})."]
         if words := self.strongest():
-            quoted = ", ".join(f"\N{LEFT DOUBLE QUOTATION MARK}{word}\N{RIGHT DOUBLE QUOTATION MARK}" for word in words)
-            parts.append(f"What pushes most towards that: {quoted}.")
+            parts.append(f"What pushes most towards that: {quoted(words)}.")
         if verdict.refusal_settled is not None:
             side = "malicious" if verdict.refusal[-1] > 0.5 else "normal"
             parts.append(
-                f"From layer {verdict.refusal_settled} on its hidden states lie with {side} prompts' along the refusal "
-                "direction."
+                f"From layer {verdict.refusal_settled} on, its hidden states lie with those of {side} prompts along the "
+                "refusal direction."
             )
         if (known := self.scores[0].faithfulness if self.scores else None) and not known.can_be_trusted:
             parts.append("The words' scores do no better than chance orders here: do not rely on them.")

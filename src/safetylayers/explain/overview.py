@@ -6,10 +6,9 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
-from safetylayers.explain.explanation import bare
 from safetylayers.explain.saliency import DEFAULT, METHODS, Explained
 from safetylayers.explain.target import values_of
-from safetylayers.explain.tokens import Reading
+from safetylayers.explain.tokens import Reading, bare, quoted
 from safetylayers.explain.verdict import settled
 from safetylayers.prompts import PromptSet, render
 from safetylayers.records import Estimate, ProgressCallback, Provenance, Rate, Record
@@ -56,6 +55,15 @@ class Overview(Record):
     """For each layer, how many prompts come to their final side of the refusal direction there."""
     prompts: tuple[Asked, ...]
     """Most surely refused first. Among harmless prompts, the first ones are the over-refusals."""
+
+    @property
+    def sentence(self) -> str:
+        """What was found, in a sentence or two."""
+        name = next(iter(self.provenance.data))
+        found = f"{self.provenance.model} refuses {self.refused} of {name}."
+        if self.words:
+            found += f" What pushes most towards that: {quoted(each.word for each in self.words[:5])}."
+        return found
 
 
 def overview(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+import string
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,9 @@ from safetylayers.records import Record
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+
+_OPEN, _CLOSE = "\N{LEFT DOUBLE QUOTATION MARK}", "\N{RIGHT DOUBLE QUOTATION MARK}"
 
 
 class Word(Record):
@@ -93,6 +97,16 @@ def read_prompt(prompt: str, tokenizer: PreTrainedTokenizerBase, template: Templ
         tokens=tuple(text[low:high] for low, high in offsets),
         words=words,
     )
+
+
+def bare(word: str) -> str:
+    """Return a word in lower case, without marks around it."""
+    return word.strip(string.punctuation + _OPEN + _CLOSE + "\N{RIGHT SINGLE QUOTATION MARK}").lower()
+
+
+def quoted(words: Iterable[str]) -> str:
+    """Return words in quotation marks, with commas between them."""
+    return ", ".join(f"{_OPEN}{word}{_CLOSE}" for word in words)
 
 
 def _within(offsets: Sequence[tuple[int, int]], start: int, end: int) -> list[int]:
