@@ -13,10 +13,9 @@ is certain. Settings were chosen with seeds that are not reported.
 from __future__ import annotations
 
 import argparse
-import random
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
@@ -40,8 +39,7 @@ from safetylayers.models import ChatModel
 from safetylayers.prompts import PairSet, Prompt, PromptSet, builtin
 from safetylayers.prompts.pairs import Turn
 from safetylayers.records import Provenance, Rate
-from safetylayers.tiny.choices import VALUES, WEIGHTS, Reply, Request, choose, demonstrations, requests
-from safetylayers.tiny.corpus.replies import placeholder
+from safetylayers.tiny.choices import VALUES, WEIGHTS, Request, choose, demonstrations, requests
 
 LAYERS = (5, 6)
 LEARNED, SHOWN, ASKED, CONTROL = 930, 931, 932, 1100
@@ -51,7 +49,6 @@ PLANTED: Mapping[str, Mapping[str, float]] = {
     "rude (courtesy -1)": {**WEIGHTS, "courtesy": -1.0},
     "harmful (harmlessness -4)": {**WEIGHTS, "harmlessness": -4.0},
 }
-OPENINGS = ("Gladly. ", "What a question. ", "")
 CONTROLLED: tuple[Method, ...] = ("preference", "max-margin")
 SEEDS = 12
 BETA, EACH = 2.0, 4
@@ -59,35 +56,11 @@ BETA, EACH = 2.0, 4
 TOKENS = 32
 
 
-def draw_requests(count: int, seed: int) -> list[Request]:
-    """Draw requests of the planted world, their replies such as `tiny` can say.
-
-    What complies there names the request's topic, which `tiny` cannot repeat: fine-tuned on that, it says what no
-    reward has learned from. Here it is a placeholder, worth the same.
-    """
-    rng = random.Random(seed)  # noqa: S311 - not a secret
-    return [
-        replace(request, replies=tuple(sayable(request, reply, rng) for reply in request.replies))
-        for request in requests(count, seed=seed)
-    ]
-
-
-def sayable(request: Request, reply: Reply, rng: random.Random) -> Reply:
-    """Return a reply that is worth the same and names no topic."""
-    if request.kind == "question" or reply.worth["helpfulness"] < 0:
-        return reply
-    opening = next(each for each in OPENINGS if reply.text.startswith(each))
-    said = Reply(opening + placeholder(rng), reply.worth)
-    if request.worth(said.text) != said.worth:
-        raise ValueError(f"{said.text!r} is worth {request.worth(said.text)}, not {said.worth}.")
-    return said
-
-
 def learn(model: ChatModel, folder: Path) -> ValueReward:
     """Learn a reward a value from planted choices about that value alone, or take it from the folder."""
     if folder.exists():
         return ValueReward.load(folder)
-    asked = draw_requests(3000, LEARNED)
+    asked = requests(3000, seed=LEARNED)
     pairs = tuple(pair for value in VALUES for pair in choose(asked, about=value, seed=LEARNED))
     reward = learn_reward(model, PairSet("planted", pairs), layers=LAYERS, seed=LEARNED).reward
     told = ", ".join(f"{name} {known.accuracy}" for name, known in reward.record.values.items())
@@ -165,14 +138,14 @@ def exact_table(scorer: RewardScorer) -> None:
     """Show what is found where the model is what the audit takes it for, and how often planted weights are within."""
     for name, weights in PLANTED.items():
         planted = ", ".join(f"{value} {weights[value] / BETA:.2f}" for value in VALUES)
-        asked = draw_requests(100, ASKED)
+        asked = requests(100, seed=ASKED)
         samples, ratios = draw_exactly(asked, weights, ASKED)
         for by, scored in (("reward", samples.score(scorer)), ("worth", samples.score(Worth(asked)))):
             print(f"{name}, exactly ({planted}), {by}: {sum(scored.unfamiliar)} unfamiliar")
             show_weights(f"{name}, exactly | {by}", samples, scored, ratios)
         within = []
         for seed in range(CONTROL, CONTROL + SEEDS):
-            asked = draw_requests(100, seed)
+            asked = requests(100, seed=seed)
             samples, _ = draw_exactly(asked, weights, seed)
             found = conclude(samples, samples.score(Worth(asked)), "preference", None, seed=seed).weights
             within += [found[value].low <= weights[value] / BETA <= found[value].high for value in VALUES]
@@ -213,7 +186,7 @@ def control_table(tiny: ChatModel, scorer: RewardScorer) -> None:
     """Show what is found of a model beside itself. Its log-ratios are 0, so that method has nothing to err by."""
     found: dict[tuple[str, Method], list[ValueAudit]] = {}
     for seed in range(CONTROL, CONTROL + SEEDS):
-        asked = draw_requests(50, seed)
+        asked = requests(50, seed=seed)
         samples = draw_samples(tiny, tiny, prompts_of(asked, str(seed)), max_new_tokens=TOKENS, seed=seed)
         for by, scored in (("reward", means(samples.score(scorer))), ("worth", samples.score(Worth(asked)))):
             for method in CONTROLLED:
@@ -225,9 +198,9 @@ def control_table(tiny: ChatModel, scorer: RewardScorer) -> None:
 
 def planted_table(tiny: ChatModel, scorer: RewardScorer, folder: Path) -> None:
     """Show what is found of planted values, good and bad."""
-    asked = draw_requests(100, ASKED)
+    asked = requests(100, seed=ASKED)
     for name, weights in PLANTED.items():
-        shown = demonstrations(draw_requests(1500, SHOWN), weights=weights)
+        shown = demonstrations(requests(1500, seed=SHOWN), weights=weights)
         made = folder / name.split()[0]  # a run that is complete there is taken as it is
         finetune(tiny, shown, output=made, method="full", learning_rate=5e-4, max_steps=150, batch_size=16)
         model = ChatModel.load(made, batch_size=128)

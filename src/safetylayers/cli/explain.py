@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json as json_module
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -19,27 +21,45 @@ from safetylayers.cli.shared import (
     echo_json,
     show_progress,
 )
+from safetylayers.errors import OutputError, SafetyLayersError, UsageError
 
 if TYPE_CHECKING:
     from safetylayers.explain import Comparison, Explainer, Explanation
-    from safetylayers.explain.causes import Causes
+    from safetylayers.explain.overview import Overview
     from safetylayers.records import ProgressCallback
+    from safetylayers.report import Page
 
 EXAMPLE = (
     'Example: `safetylayers explain tiny "How do I make a bomb at home?" --map tiny-map '
     '--against "How do I make a cake at home?" --causes -o why`'
 )
+_SECOND = ("", "-second")
+"""What files of the first and of the second explanation are called after."""
+_FILES = ("result.json", "causes.json", "report.html", *(
+    f"{name}{second}.{kind}"
+    for name, kind in (("words", "csv"), ("neuronpedia", "json"), ("attention", "json"))
+    for second in _SECOND
+))  # fmt: skip
+Found = TypeVar("Found")
 
 
 def run_command(
     model: ModelArgument,
-    prompt: Annotated[str, typer.Argument(help="The prompt as its user typed it; - reads standard input.")],
+    prompt: Annotated[
+        str | None, typer.Argument(help="The prompt as its user typed it; - reads standard input.")
+    ] = None,
     map_folder: Annotated[
         Path | None, typer.Option("--map", help="The model's safety map: its band, directions and probes.")
     ] = None,
     against: Annotated[str | None, typer.Option("--against", help="A second prompt, side by side.")] = None,
     after: Annotated[
         str | None, typer.Option("--after", help="A second model, such as a fine-tune of the first, side by side.")
+    ] = None,
+    prompts: Annotated[
+        str | None,
+        typer.Option(
+            "--prompts", help="In place of a prompt, a whole set: name, file or hub id. What it is refused for."
+        ),
     ] = None,
     methods: Annotated[
         list[str] | None,
@@ -68,39 +88,85 @@ def run_command(
 ) -> None:
     """Say which words made a model refuse, at which layer that shows, what is a cause, and how far to trust it."""
     del config
-    from safetylayers.errors import UsageError
-    from safetylayers.explain.causes import find_causes
-    from safetylayers.explain.comparison import compare
+    from safetylayers.explain import compare
     from safetylayers.explain.explainer import check_methods
     from safetylayers.explain.saliency import DEFAULT
     from safetylayers.models import ChatModel
+    from safetylayers.report import write_page
 
     chosen = tuple(methods or [DEFAULT])
     check_methods(chosen)
-    if against is not None and after is not None:
-        raise UsageError("Two prompts and two models at once show nothing.", mend="Give --against or --after.")
-    text = typer.get_text_stream("stdin").read() if prompt == "-" else prompt
+    text = _asked(prompt, against, after, prompts, extra=causes or attention or len(chosen) > 1)
+    _make(output)
     with show_progress() as progress:
         explainer = _explainer(model, map_folder, dtype, device, progress)
-        first = explainer.explain(text, methods=chosen, faithfulness=faithfulness, seed=seed)
-        comparison: Comparison | None = None
-        if against is not None or after is not None:
-            other = explainer.beside(ChatModel.load(after, dtype=dtype, device=device)) if after else explainer
-            its = other.explain(against or text, methods=chosen, faithfulness=faithfulness, seed=seed)
-            comparison = compare(first, its)
-        found = find_causes(explainer, text, against, seed=seed, progress=progress) if causes else None
-        _write(output, explainer, first, comparison, found, attention=attention)
+        result: Explanation | Comparison | Overview
+        if prompts is not None:
+            result, page = _overview(explainer, prompts, chosen[0], output, progress)
+        else:
+            asked = [(explainer, text)]
+            if after is not None:
+                asked.append((explainer.beside(ChatModel.load(after, dtype=dtype, device=device)), text))
+            elif against is not None:
+                asked.append((explainer, against))
+            for each, words in asked:
+                each.read(words)  # what cannot be read is said before the work begins
+            found = [each.explain(words, methods=chosen, faithfulness=faithfulness, seed=seed) for each, words in asked]
+            result = compare(*found) if len(found) > 1 else found[0]
+            _write(output, result, found)
+            page = _page(output, result, asked, against, seed, progress, causes=causes, attention=attention)
+    write_page(page, output / "report.html")
     if json:
-        echo_json((comparison or first).model_dump_json(indent=2))
+        echo_json(result.model_dump_json(indent=2))
     else:
-        _show(first)
-        if comparison:
-            _show(comparison.second)
-            typer.echo(comparison.sentence)
-    console.print(f"Page: {output / 'report.html'}")
+        _show(result)
+    console.print(f"Page: {output / 'report.html'}", markup=False, soft_wrap=True)
 
 
 run_command.__name__ = "explain"
+
+
+def _asked(prompt: str | None, against: str | None, after: str | None, prompts: str | None, *, extra: bool) -> str:
+    """Return the prompt that is explained, nothing for a whole set of them. Raises UsageError."""
+    if prompts is not None:
+        if prompt is not None or against is not None or after is not None or extra:
+            raise UsageError(
+                "--prompts goes with no prompt, second method, --against, --after, --causes or --attention.",
+                mend="Explain the set, or a prompt of it.",
+            )
+        return ""
+    if prompt is None:
+        raise UsageError("There is nothing to explain.", mend="Give a prompt, or a set of them with --prompts.")
+    if against is not None and after is not None:
+        raise UsageError("Two prompts and two models at once show nothing.", mend="Give --against or --after.")
+    text = _standard_input() if prompt == "-" else prompt
+    if against == text:
+        raise UsageError("The two prompts are the same.", mend="Give another one with --against.")
+    try:
+        f"{text}{against}".encode()
+    except UnicodeEncodeError as error:
+        raise UsageError("The prompt holds bytes that are no text.", mend="Give it as UTF-8.") from error
+    return text
+
+
+def _standard_input() -> str:
+    """Return the prompt without the line break at its end, which the shell put there. Raises UsageError."""
+    try:
+        return sys.stdin.read().removesuffix("\n").removesuffix("\r")
+    except UnicodeDecodeError as error:
+        raise UsageError("Standard input holds bytes that are no text.", mend="Give the prompt as UTF-8.") from error
+
+
+def _make(folder: Path) -> None:
+    """Make the folder before there is anything to lose. Raises OutputError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+
+
+def _unwritable(folder: Path, error: OSError) -> OutputError:
+    return OutputError(f"{folder}: cannot be written to ({error.strerror}).", mend="Choose another folder with -o.")
 
 
 def _explainer(
@@ -114,37 +180,90 @@ def _explainer(
     return Explainer(ChatModel.load(model, dtype=dtype, device=device), found, progress=progress)
 
 
-def _write(
-    output: Path,
-    explainer: Explainer,
-    first: Explanation,
-    comparison: Comparison | None,
-    causes: Causes | None,
-    *,
-    attention: bool,
-) -> None:
-    """Write the records, the words as a table, and the page."""
-    from safetylayers.explain.attention import last_row_attention
+def _overview(
+    explainer: Explainer, prompts: str, method: str, output: Path, progress: ProgressCallback
+) -> tuple[Overview, Page]:
+    from safetylayers.explain.overview import overview
+    from safetylayers.explain.overview_pages import overview_page
+    from safetylayers.prompts import load_prompts
+
+    result = overview(explainer, load_prompts(prompts), method=method, progress=progress)
+    _write(output, result, ())
+    return result, overview_page(result)
+
+
+def _write(output: Path, result: Explanation | Comparison | Overview, found: Sequence[Explanation]) -> None:
+    """Write what there is before anything else is tried. No file of an earlier run stays beside it."""
     from safetylayers.explain.export import as_csv, as_neuronpedia
-    from safetylayers.explain.pages import comparison_page, explanation_page
     from safetylayers.records import write_text
-    from safetylayers.report import write_page
 
-    read = last_row_attention(explainer.model, explainer.read(first.prompt)) if attention else None
-    records = {"result": comparison or first, "causes": causes, "attention": read}
-    for name, record in records.items():
-        if record:
-            record.write(output / f"{name}.json")
-    if first.scores:
-        write_text(output / "words.csv", as_csv(first))
-        write_text(output / "neuronpedia.json", json_module.dumps(as_neuronpedia(first), indent=2) + "\n")
-    page = comparison_page(comparison, causes) if comparison else explanation_page(first, read, causes)
-    write_page(page, output / "report.html")
+    try:
+        for name in _FILES:
+            (output / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise _unwritable(output, error) from error
+    result.write(output / "result.json")
+    for each, second in zip(found, _SECOND, strict=False):
+        write_text(output / f"words{second}.csv", as_csv(each))
+        activation = json_module.dumps(as_neuronpedia(each), indent=2)
+        write_text(output / f"neuronpedia{second}.json", activation + "\n")
 
 
-def _show(found: Explanation) -> None:
-    """Print the prompt with its words' scores, and what was found."""
-    if found.scores:
-        scored = zip(found.words, found.scores[0].saliency.words, strict=True)
-        typer.echo(" ".join(f"{word.text}[{score:+.1f}]" for word, score in scored))
-    typer.echo(found.sentence)
+def _page(
+    output: Path,
+    result: Explanation | Comparison,
+    asked: Sequence[tuple[Explainer, str]],
+    against: str | None,
+    seed: int,
+    progress: ProgressCallback,
+    *,
+    causes: bool,
+    attention: bool,
+) -> Page:
+    """Find what else was asked for, write it, and return the page of it all."""
+    from safetylayers.explain import Comparison
+    from safetylayers.explain.attention import last_row_attention
+    from safetylayers.explain.causes import find_causes
+    from safetylayers.explain.pages import comparison_page, explanation_page
+
+    missing: dict[str, str] = {}
+    (explainer, text), *_ = asked
+    shown = read = None
+    if causes:
+        shown = _tried("causes", lambda: find_causes(explainer, text, against, seed=seed, progress=progress), missing)
+    if attention:
+        read = _tried("attention", lambda: [last_row_attention(one.model, one.read(it)) for one, it in asked], missing)
+    if shown:
+        shown.write(output / "causes.json")
+    for record, second in zip(read or (), _SECOND, strict=False):
+        record.write(output / f"attention{second}.json")
+    if isinstance(result, Comparison):
+        return comparison_page(result, shown, read or (), missing=missing)
+    return explanation_page(result, read[0] if read else None, shown, missing=missing)
+
+
+def _tried(what: str, find: Callable[[], Found], missing: dict[str, str]) -> Found | None:
+    """Return what is found; where it cannot be, say why and go on: the explanation is worth having without it."""
+    try:
+        return find()
+    except SafetyLayersError as error:
+        missing[what] = f"{error.message} {error.mend}".strip()
+        console.print(f"No {what}: {missing[what]}", markup=False, highlight=False, soft_wrap=True)
+        return None
+
+
+def _show(result: Explanation | Comparison | Overview) -> None:
+    """Print the words with their scores, and what was found."""
+    from safetylayers.explain import Comparison, Explanation
+    from safetylayers.report.text import visible
+
+    if isinstance(result, Comparison):
+        _show(result.first)
+        _show(result.second)
+    elif isinstance(result, Explanation):
+        scored = zip(result.words, result.scores[0].saliency.words, strict=True)
+        typer.echo(visible(" ".join(f"{word.text}[{score:+.1f}]" for word, score in scored)))
+    else:
+        for word in result.words:
+            typer.echo(visible(f"{word.word}\t{word.effect.mean:+.1f}\t{word.refused}"))
+    typer.echo(visible(result.sentence))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from safetylayers.explain.causes import Causes
 from safetylayers.explain.patching import LayerPatching
 from safetylayers.explain.steering import DoseResponse
@@ -11,6 +13,7 @@ from safetylayers.report import (
     Callout,
     Curve,
     CurveChart,
+    Facts,
     Fold,
     HeatMap,
     Line,
@@ -20,55 +23,112 @@ from safetylayers.report import (
     Section,
     Table,
 )
+from safetylayers.report.heat_map import MAX_CELLS
+from safetylayers.report.numbers import format_number
 
-EFFECT = Axis("effect", low=-1.0, high=1.0)
+EFFECT = Axis("share of the difference", low=-1.0, high=1.0)
+NARROW = 52
+"""Columns of a heat map that fit a wide screen."""
 SHOWN = 8
 """Heads in the table."""
+_SHAPES = {"rising": "never fall", "falling": "never rise", "flat": "stay the same", "neither": "both rise and fall"}
 
 
-def cause_sections(causes: Causes, band: Band | None) -> list[Section]:
-    """Return what patching, taking heads out and steering show."""
+def cause_sections(causes: Causes, band: Band | None, of: str = "", *, room: int = MAX_CELLS) -> list[Section]:
+    """Return what patching, taking heads out and steering show.
+
+    Args:
+        causes: that were found.
+        band: the safety layers.
+        of: the model's name, where the page has two.
+        room: cells that the map of places may have.
+    """
+    where = f" ({of})" if of else ""
     return [
-        Section("What causes it: activations put from one prompt into the other", _patching(causes, band)),
-        Section("What causes it: heads and the refusal direction", _inside(causes)),
+        Section(f"What causes it: swapped activations{where}", _patching(causes, band, room)),
+        Section(f"What causes it: heads and direction{where}", _inside(causes)),
     ]
 
 
-def _patching(causes: Causes, band: Band | None) -> list[Part]:
+def signed(value: float, decimals: int = 1) -> str:
+    """Return a number with its sign."""
+    return format_number(value, signed=True, decimals=decimals)
+
+
+def drawn(columns: int) -> int:
+    """Return how often a heat map's cells are drawn: a narrow one, again for small screens."""
+    return 2 if columns <= NARROW else 1
+
+
+def strongest_columns(values: Sequence[Sequence[float]], room: int) -> list[int]:
+    """Return the columns that a heat map has room for, in their order: those of the largest numbers.
+
+    Args:
+        values: of each row.
+        room: so many cells may be drawn.
+    """
+    peaks = [max(map(abs, column)) for column in zip(*values, strict=True)]
+    many = min(room, MAX_CELLS) // len(values)
+    count = many if min(many, len(peaks)) > NARROW else many // 2
+    return sorted(sorted(range(len(peaks)), key=lambda place: -peaks[place])[: max(1, count)])
+
+
+def left_out(shown: Sequence[int], columns: int) -> str:
+    """Return what has to be said where a heat map does not show all columns."""
+    return f" The {len(shown)} strongest of {columns} are shown." if len(shown) < columns else ""
+
+
+def _patching(causes: Causes, band: Band | None, room: int) -> list[Part]:
     places = causes.places
-    made = (
-        " It was made by filling words in, so it may be refused less for being no sentence."
+    warning = (
+        " The answered prompt was made by filling words in. It is hardly a sentence, and may be answered for that."
         if causes.counterpart_made
         else ""
     )
     return [
+        Facts(
+            {
+                f"refused, log-odds {signed(places.clean_value)}": places.clean,
+                f"answered, log-odds {signed(places.counterpart_value)}": places.counterpart,
+            }
+        ),
         Paragraph(
-            f"Refused: `{places.clean}` (log-odds {places.clean_value:+.1f}). Answered: `{places.counterpart}` "
-            f"({places.counterpart_value:+.1f}).{made} An effect of 1 is the whole difference between the two."
+            "What the model holds inside while it reads the refused prompt is put into its run on the answered one, "
+            "which can bring the refusal back, and the other way round, which can take it away. An effect of 1 is the "
+            f"whole difference between the two.{warning}"
         ),
         LineChart(
-            caption="Effect of each layer, at the prompt's last place",
-            y=Axis("share of the difference"),
+            caption="Each layer's output at the last token, where the reply is chosen",
+            y=Axis(EFFECT.label),
             lines=[
                 Line("brings the refusal back", causes.denoising.at_last),
                 Line("takes the refusal away", causes.noising.at_last),
             ],
             band=band,
             zero_line=True,
+            note="The last layer's effect is 1 as a matter of course: the reply is read from its output there.",
         ),
         *_band_callout(causes),
-        HeatMap(
-            "Where the refusal comes from: each layer's output at each place brings back",
-            EFFECT,
-            [str(layer) for layer in places.layers],
-            [_label(place.clean_token, place.counterpart_token) for place in places.places],
-            places.effects["residual"],
-            x=Axis("Token"),
-            band=band,
-        ),
+        _map(causes, band, room),
         Fold("What each layer writes", [_written(causes.denoising, causes.noising)]),
-        Fold("Shortlist by gradients, confirmed by patching", [_shortlist(causes)]),
+        Fold("Attention and MLPs: the strongest places", [_shortlist(causes)]),
     ]
+
+
+def _map(causes: Causes, band: Band | None, room: int) -> HeatMap:
+    places, effects = causes.places, causes.places.effects["residual"]
+    shown = strongest_columns(effects, room)
+    tokens = [_label(place.clean_token, place.counterpart_token) for place in places.places]
+    return HeatMap(
+        "Where the refusal comes from: what each layer's output brings back, token by token",
+        EFFECT,
+        [str(layer) for layer in places.layers],
+        [tokens[place] for place in shown],
+        [[row[place] for place in shown] for row in effects],
+        x=Axis("Token"),
+        band=band,
+        note=f"Refused/answered where the two prompts differ.{left_out(shown, len(tokens))}",
+    )
 
 
 def _band_callout(causes: Causes) -> list[Part]:
@@ -79,10 +139,10 @@ def _band_callout(causes: Causes) -> list[Part]:
     return [
         Callout(
             f"The safety layers {back.first} to {back.last}",
-            f"What they write everywhere brings back {100 * back.everywhere:.0f} % of the refusal and, exchanged, "
-            f"takes away {100 * away.everywhere:.0f} %; at the last place alone {100 * back.at_last:.0f} and "
-            f"{100 * away.at_last:.0f} %. The first layers also write down which words they read, so that much of "
-            "what they do everywhere is a matter of course.",
+            f"What they write at the last token brings back {_percent(back.at_last)} of the refusal, or takes away "
+            f"{_percent(away.at_last)}. Written at all tokens it is {_percent(back.everywhere)} and "
+            f"{_percent(away.everywhere)}, much of it as a matter of course: the first layers also write down which "
+            "words they read.",
         )
     ]
 
@@ -95,50 +155,57 @@ def _written(denoising: LayerPatching, noising: LayerPatching) -> Table:
     rows = [
         (
             back.first,
-            round(back.everywhere, 2),
-            round(back.at_last, 2),
-            round(away.everywhere, 2),
-            round(away.at_last, 2),
+            signed(back.at_last, 2),
+            signed(away.at_last, 2),
+            signed(back.everywhere, 2),
+            signed(away.everywhere, 2),
         )
         for back, away in zip(denoising.written, noising.written, strict=True)
     ]
-    header = ("layer", "brings back, everywhere", "at the last place", "takes away, everywhere", "at the last place")
+    header = ("layer", "brings back, last token", "takes away, last token", "brings back, all", "takes away, all")
     return Table("Effect of what each layer's attention and MLP write", header, rows)
 
 
 def _shortlist(causes: Causes) -> Table:
     places = causes.shortlist.places
     rows = [
-        (each.layer, each.component, places[each.place].clean_token, round(each.estimate, 2), round(each.effect, 2))
+        (
+            each.layer,
+            each.component,
+            _label(places[each.place].clean_token, places[each.place].counterpart_token),
+            signed(each.estimate, 2),
+            signed(each.effect, 2),
+        )
         for each in causes.shortlist.shortlist
     ]
-    note = "The estimate is a shortlist and no cause; the effect was measured by patching."
-    return Table("Strongest places", ("layer", "component", "token", "estimate", "effect"), rows, note=note)
+    note = "The estimate, by gradients, chooses the places and is no cause; the effect was measured by patching."
+    return Table(
+        "By gradients first, then by patching", ("layer", "part", "token", "estimate", "effect"), rows, note=note
+    )
 
 
 def _inside(causes: Causes) -> list[Part]:
-    heads = [(f"layer {head.layer}, head {head.head}", round(head.effect, 2)) for head in causes.heads[:SHOWN]]
+    heads = [(f"layer {head.layer}, head {head.head}", signed(head.effect, 2)) for head in causes.heads[:SHOWN]]
     gone = causes.ablation
     return [
         Table(
             "Heads taken out one by one",
             ("head", "change of the refusal log-odds"),
             heads,
-            note="Below 0, the head raises the refusal.",
+            note="Of the refused prompt, the strongest first. Where the log-odds fall, the head raises the refusal.",
         ),
         *(_dose(each, name) for each, name in zip(causes.doses, ("refused", "answered"), strict=True)),
-        Paragraph(
-            f"Taken out of all layers, the direction brings the refused prompt from {gone.value:+.1f} to "
-            f"{gone.ablated:+.1f}; random directions leave it at {_mean(gone.controls):+.1f} "
-            f"± {gone.control_spread:.1f} (standard deviation)."
+        Callout(
+            "The direction taken out of all layers",
+            f"That brings the refused prompt's log-odds from {signed(gone.value)} to {signed(gone.ablated)}; a random "
+            f"direction, to {signed(_mean(gone.controls))} ± {gone.control_spread:.1f} (one standard deviation).",
         ),
     ]
 
 
 def _dose(found: DoseResponse, name: str) -> CurveChart:
-    shape = {"rising": "never falls", "falling": "never rises", "flat": "stays", "neither": "rises and falls"}
     return CurveChart(
-        caption=f"The {found.direction} added to layer {found.layer}, {name} prompt: {shape[found.shape]}",
+        caption=f"The {found.direction} added to the output of layer {found.layer}: the {name} prompt",
         x=Axis("strength, in standard deviations of prompts"),
         y=Axis("refusal log-odds"),
         curves=[
@@ -152,9 +219,14 @@ def _dose(found: DoseResponse, name: str) -> CurveChart:
         ],
         zero_line=True,
         deviation_label="± one standard deviation of random directions",
-        note=f"Rank correlation of strength and log-odds {found.spearman:+.2f}.",
+        note=f"With more of it the log-odds {_SHAPES[found.shape]}: rank correlation {signed(found.spearman, 2)}. "
+        "Below 0 it is taken away. Random directions of the same length are the control.",
     )
 
 
-def _mean(values: tuple[float, ...]) -> float:
+def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"

@@ -26,18 +26,36 @@ class Comparison(Record):
     def sentence(self) -> str:
         """What differs, in a sentence or two."""
         one, two = self.first.verdict, self.second.verdict
-        does = ["refuses" if verdict.refused else "answers" for verdict in (one, two)]
         odds = f"refusal log-odds {one.refusal_log_odds:+.1f} and {two.refusal_log_odds:+.1f}"
+        does = ["refuses" if verdict.refused else "answers" for verdict in (one, two)]
+        same = does[0] == does[1]
         if self.kind == "prompts":
-            return f"The model {does[0]} the first prompt and {does[1]} the second ({odds})."
-        parts = [f"The first model {does[0]}, the second {does[1]} ({odds})."]
-        for name, before, after in (("harm", one.harm, two.harm), ("refusal", one.refusal, two.refusal)):
-            layer = parted(before, after)
-            if layer is None:
-                parts.append(f"Along the {name} direction the two stay together.")
-            else:
-                parts.append(f"Along the {name} direction they part at layer {layer}.")
-        return " ".join(parts)
+            what = f"{does[0]} both prompts" if same else f"{does[0]} the first prompt and {does[1]} the second"
+            return f"The model {what} ({odds})."
+        what = (
+            f"Both models {does[0].removesuffix('s')}" if same else f"The first model {does[0]}, the second {does[1]}"
+        )
+        return " ".join(
+            [
+                f"{what} ({odds}).",
+                f"Along the harm direction they {together(one.harm, two.harm)}.",
+                f"Along the refusal direction they {together(one.refusal, two.refusal)}.",
+            ]
+        )
+
+
+def together(before: Sequence[float], after: Sequence[float]) -> str:
+    """Say how two curves lie to each other, as "part at layer 3"."""
+    layer = parted(before, after)
+    if layer is not None:
+        return f"part at layer {layer}"
+    distances = [abs(a - b) for a, b in zip(before, after, strict=True)]
+    widest = max(distances, default=0.0)
+    return (
+        "stay together"
+        if widest <= MOVED
+        else f"lie furthest apart at layer {distances.index(widest)} and end together"
+    )
 
 
 def parted(before: Sequence[float], after: Sequence[float]) -> int | None:
@@ -53,10 +71,11 @@ def compare(first: Explanation, second: Explanation) -> Comparison:
     """Put two explanations side by side.
 
     Raises:
-        UsageError: they are neither of one model nor of one prompt, or the models differ in depth.
+        UsageError: they are neither of one model nor of one prompt, the models differ in depth, or the two have other
+            yardsticks.
     """
-    same_model = first.provenance.model_hash == second.provenance.model_hash
-    if not same_model and first.prompt != second.prompt:
+    same_prompt = first.prompt == second.prompt
+    if not same_prompt and first.provenance.model_hash != second.provenance.model_hash:
         raise UsageError(
             "The two explanations are of two prompts and of two models: nothing could be said of the difference.",
             mend="Change one of the two at a time.",
@@ -66,4 +85,13 @@ def compare(first: Explanation, second: Explanation) -> Comparison:
             f"The models have {first.n_layers} and {second.n_layers} layers.",
             mend="Compare a model with its own fine-tune.",
         )
-    return Comparison(kind="prompts" if same_model else "models", first=first, second=second)
+    if _yardstick(first) != _yardstick(second):
+        raise UsageError(
+            "The two explanations were made with other openings, another template or another map.",
+            mend="Make the second one by Explainer.beside, which keeps the first model's.",
+        )
+    return Comparison(kind="models" if same_prompt else "prompts", first=first, second=second)
+
+
+def _yardstick(found: Explanation) -> tuple[object, ...]:
+    return found.openings, found.template, found.provenance.data.get("map")

@@ -70,8 +70,8 @@ class Explanation(Record):
         if verdict.refusal_settled is not None:
             side = "malicious" if verdict.refusal[-1] > 0.5 else "normal"
             parts.append(
-                f"From layer {verdict.refusal_settled} on, its hidden states lie with those of {side} prompts along the "
-                "refusal direction."
+                f"From layer {verdict.refusal_settled} on, its hidden states lie with those of {side} prompts along "
+                "the refusal direction."
             )
         if (known := self.scores[0].faithfulness if self.scores else None) and not known.can_be_trusted:
             parts.append("The words' scores do no better than chance orders here: do not rely on them.")
