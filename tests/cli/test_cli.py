@@ -16,8 +16,8 @@ from safetylayers.models import ChatModel
 from safetylayers.prompts import builtin
 
 COMMANDS = (
-    "demo", "locate", "finetune", "screen", "restore", "attach", "attack", "harden", "gate", "evaluate", "serve",
-    "stop",
+    "demo", "locate", "finetune", "screen", "restore", "attach", "attack", "harden", "gate", "explain", "evaluate",
+    "serve", "stop",
 )  # fmt: skip
 runner = CliRunner()
 

@@ -16,6 +16,7 @@ from safetylayers.explain import Comparison, Explanation
 from safetylayers.explain.attention import LastRowAttention
 from safetylayers.explain.causes import Causes
 from safetylayers.explain.overview import Overview
+from safetylayers.explain.trace import ReplyTrace
 from safetylayers.locate import locate
 from safetylayers.models import ChatModel
 from safetylayers.prompts import builtin
@@ -114,6 +115,17 @@ def test_two_prompts_with_all_there_is(map_folder: Path, tmp_path: Path) -> None
     assert Causes.read(tmp_path / "causes.json").places.clean == BOMB
     assert result.stdout.splitlines()[-1] == found.sentence
     assert "two prompts side by side" in (tmp_path / "report.html").read_text("utf-8")
+
+
+def test_replies_are_followed_token_by_token(map_folder: Path, tmp_path: Path) -> None:
+    explained(map_folder, tmp_path / "one", BOMB, "--trace")
+    assert files(tmp_path / "one") == PLAIN | {"trace.json"}
+    assert "While it replies" in (tmp_path / "one" / "report.html").read_text("utf-8")
+    explained(map_folder, tmp_path / "two", BOMB, "--against", CAKE, "--trace")
+    assert files(tmp_path / "two") == PLAIN | SECOND | {"trace.json", "trace-second.json"}
+    found = ReplyTrace.read(tmp_path / "two" / "trace-second.json")
+    assert found.prompt == CAKE
+    assert "".join(token.text for token in found.tokens).strip() == found.reply
 
 
 def test_a_second_model(map_folder: Path, tmp_path: Path) -> None:

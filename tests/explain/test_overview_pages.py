@@ -7,9 +7,9 @@ from markupsafe import escape
 
 from safetylayers.explain import Explainer
 from safetylayers.explain.overview import Overview, overview
-from safetylayers.explain.overview_pages import SHOWN, overview_page
+from safetylayers.explain.pages.overview import SHOWN, overview_page
+from safetylayers.explain.pages.trace import trace_section
 from safetylayers.explain.trace import trace_reply
-from safetylayers.explain.trace_pages import trace_section
 from safetylayers.prompts import Prompt, PromptSet, builtin
 from safetylayers.report import Page, render_page
 

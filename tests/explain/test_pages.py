@@ -11,7 +11,8 @@ from safetylayers.explain import Explainer, Explanation, compare
 from safetylayers.explain.attention import LastRowAttention, last_row_attention
 from safetylayers.explain.causes import Causes, find_causes
 from safetylayers.explain.faithfulness import Faithfulness
-from safetylayers.explain.pages import LONG, comparison_page, explanation_page
+from safetylayers.explain.pages import comparison_page, explanation_page
+from safetylayers.explain.pages.parts import LONG
 from safetylayers.explain.saliency import METHODS, Saliency
 from safetylayers.explain.swap import Place, Written
 from safetylayers.explain.tokens import Word

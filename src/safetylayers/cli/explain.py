@@ -37,7 +37,7 @@ _SECOND = ("", "-second")
 """What files of the first and of the second explanation are called after."""
 _FILES = ("result.json", "causes.json", "report.html", *(
     f"{name}{second}.{kind}"
-    for name, kind in (("words", "csv"), ("neuronpedia", "json"), ("attention", "json"))
+    for name, kind in (("words", "csv"), ("neuronpedia", "json"), ("attention", "json"), ("trace", "json"))
     for second in _SECOND
 ))  # fmt: skip
 Found = TypeVar("Found")
@@ -74,6 +74,7 @@ def run_command(
     attention: Annotated[
         bool, typer.Option("--attention", help="Show what attention heads read from: a diagnostic, and no cause.")
     ] = False,
+    trace: Annotated[bool, typer.Option("--trace", help="Follow the model's own reply, token by token.")] = False,
     faithfulness: Annotated[
         bool, typer.Option("--faithfulness/--no-faithfulness", help="Measure how far the scores can be trusted.")
     ] = True,
@@ -96,7 +97,7 @@ def run_command(
 
     chosen = tuple(methods or [DEFAULT])
     check_methods(chosen)
-    text = _asked(prompt, against, after, prompts, extra=causes or attention or len(chosen) > 1)
+    text = _asked(prompt, against, after, prompts, extra=causes or attention or trace or len(chosen) > 1)
     _make(output)
     with show_progress() as progress:
         explainer = _explainer(model, map_folder, dtype, device, progress)
@@ -114,7 +115,8 @@ def run_command(
             found = [each.explain(words, methods=chosen, faithfulness=faithfulness, seed=seed) for each, words in asked]
             result = compare(*found) if len(found) > 1 else found[0]
             _write(output, result, found)
-            page = _page(output, result, asked, against, seed, progress, causes=causes, attention=attention)
+            wanted = [name for name, on in (("causes", causes), ("attention", attention), ("trace", trace)) if on]
+            page = _page(output, result, asked, wanted, against, seed, progress)
     write_page(page, output / "report.html")
     if json:
         echo_json(result.model_dump_json(indent=2))
@@ -131,7 +133,7 @@ def _asked(prompt: str | None, against: str | None, after: str | None, prompts: 
     if prompts is not None:
         if prompt is not None or against is not None or after is not None or extra:
             raise UsageError(
-                "--prompts goes with no prompt, second method, --against, --after, --causes or --attention.",
+                "--prompts goes with no prompt, second method, --against, --after, --causes, --attention or --trace.",
                 mend="Explain the set, or a prompt of it.",
             )
         return ""
@@ -184,7 +186,7 @@ def _overview(
     explainer: Explainer, prompts: str, method: str, output: Path, progress: ProgressCallback
 ) -> tuple[Overview, Page]:
     from safetylayers.explain.overview import overview
-    from safetylayers.explain.overview_pages import overview_page
+    from safetylayers.explain.pages import overview_page
     from safetylayers.prompts import load_prompts
 
     result = overview(explainer, load_prompts(prompts), method=method, progress=progress)
@@ -213,33 +215,37 @@ def _page(
     output: Path,
     result: Explanation | Comparison,
     asked: Sequence[tuple[Explainer, str]],
+    wanted: Sequence[str],
     against: str | None,
     seed: int,
     progress: ProgressCallback,
-    *,
-    causes: bool,
-    attention: bool,
 ) -> Page:
     """Find what else was asked for, write it, and return the page of it all."""
     from safetylayers.explain import Comparison
     from safetylayers.explain.attention import last_row_attention
     from safetylayers.explain.causes import find_causes
     from safetylayers.explain.pages import comparison_page, explanation_page
+    from safetylayers.explain.trace import trace_reply
 
     missing: dict[str, str] = {}
     (explainer, text), *_ = asked
-    shown = read = None
-    if causes:
+    shown = read = replied = None
+    if "causes" in wanted:
         shown = _tried("causes", lambda: find_causes(explainer, text, against, seed=seed, progress=progress), missing)
-    if attention:
+    if "attention" in wanted:
         read = _tried("attention", lambda: [last_row_attention(one.model, one.read(it)) for one, it in asked], missing)
+    if "trace" in wanted:
+        replied = _tried("trace", lambda: [trace_reply(one, it) for one, it in asked], missing)
     if shown:
         shown.write(output / "causes.json")
     for record, second in zip(read or (), _SECOND, strict=False):
         record.write(output / f"attention{second}.json")
+    for reply, second in zip(replied or (), _SECOND, strict=False):
+        reply.write(output / f"trace{second}.json")
     if isinstance(result, Comparison):
-        return comparison_page(result, shown, read or (), missing=missing)
-    return explanation_page(result, read[0] if read else None, shown, missing=missing)
+        return comparison_page(result, shown, read or (), replied or (), missing=missing)
+    first_read, first_reply = read[0] if read else None, replied[0] if replied else None
+    return explanation_page(result, first_read, shown, first_reply, missing=missing)
 
 
 def _tried(what: str, find: Callable[[], Found], missing: dict[str, str]) -> Found | None:

@@ -6,8 +6,8 @@ from safetylayers.explain.trace import ReplyTrace
 from safetylayers.report import Axis, Curve, CurveChart, Fold, Paragraph, Section, Table
 
 
-def trace_section(found: ReplyTrace) -> Section:
-    """Return what the model is at after each token of its reply."""
+def trace_section(found: ReplyTrace, name: str = "") -> Section:
+    """Return what the model is at after each token of its reply; `name` says of which of two explanations."""
     places = list(range(1, len(found.tokens) + 1))
     layers = f"{found.layers[0]} to {found.layers[-1]}" if len(found.layers) > 1 else str(found.layers[0])
     chart = CurveChart(
@@ -23,7 +23,9 @@ def trace_section(found: ReplyTrace) -> Section:
         for place, token in zip(places, found.tokens, strict=True)
     ]
     table = Table("Token by token", ("token", "text", "log-probability", "refusal", "probes, log-odds"), rows)
-    return Section("While it replies", [Paragraph(f"The reply: {found.reply}"), chart, Fold("The numbers", [table])])
+    return Section(
+        f"While it replies{name}", [Paragraph(f"The reply: {found.reply}"), chart, Fold("The numbers", [table])]
+    )
 
 
 def _probe(score: float | None) -> float | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from safetylayers.explain.causes import Causes
+from safetylayers.explain.pages.parts import left_out, signed, strongest_columns
 from safetylayers.explain.patching import LayerPatching
 from safetylayers.explain.steering import DoseResponse
 from safetylayers.report import (
@@ -24,11 +25,8 @@ from safetylayers.report import (
     Table,
 )
 from safetylayers.report.heat_map import MAX_CELLS
-from safetylayers.report.numbers import format_number
 
 EFFECT = Axis("share of the difference", low=-1.0, high=1.0)
-NARROW = 52
-"""Columns of a heat map that fit a wide screen."""
 SHOWN = 8
 """Heads in the table."""
 _SHAPES = {"rising": "never fall", "falling": "never rise", "flat": "stay the same", "neither": "both rise and fall"}
@@ -48,34 +46,6 @@ def cause_sections(causes: Causes, band: Band | None, of: str = "", *, room: int
         Section(f"What causes it: swapped activations{where}", _patching(causes, band, room)),
         Section(f"What causes it: heads and direction{where}", _inside(causes)),
     ]
-
-
-def signed(value: float, decimals: int = 1) -> str:
-    """Return a number with its sign."""
-    return format_number(value, signed=True, decimals=decimals)
-
-
-def drawn(columns: int) -> int:
-    """Return how often a heat map's cells are drawn: a narrow one, again for small screens."""
-    return 2 if columns <= NARROW else 1
-
-
-def strongest_columns(values: Sequence[Sequence[float]], room: int) -> list[int]:
-    """Return the columns that a heat map has room for, in their order: those of the largest numbers.
-
-    Args:
-        values: of each row.
-        room: so many cells may be drawn.
-    """
-    peaks = [max(map(abs, column)) for column in zip(*values, strict=True)]
-    many = min(room, MAX_CELLS) // len(values)
-    count = many if min(many, len(peaks)) > NARROW else many // 2
-    return sorted(sorted(range(len(peaks)), key=lambda place: -peaks[place])[: max(1, count)])
-
-
-def left_out(shown: Sequence[int], columns: int) -> str:
-    """Return what has to be said where a heat map does not show all columns."""
-    return f" The {len(shown)} strongest of {columns} are shown." if len(shown) < columns else ""
 
 
 def _patching(causes: Causes, band: Band | None, room: int) -> list[Part]:
