@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
 from importlib.resources import files
 from typing import Any
 
@@ -11,7 +10,7 @@ import pytest
 import yaml
 
 from safetylayers.explain import Explainer
-from safetylayers.explain.saliency import DEFAULT, METHODS, Explained, Saliency, drawn
+from safetylayers.explain.saliency import DEFAULT, METHODS, Explained, drawn
 from safetylayers.explain.target import values_of
 from safetylayers.explain.tokens import Reading
 from safetylayers.tiny.corpus import forms
@@ -48,12 +47,12 @@ def planted(explainer: Explainer) -> list[tuple[Explained, set[int]]]:
     return found
 
 
-def hits(method: Callable[[Explained], Saliency], prompts: list[tuple[Explained, set[int]]]) -> int:
-    scores = [(method(given).words, harmful) for given, harmful in prompts]
-    return sum(max(range(len(words)), key=words.__getitem__) in harmful for words, harmful in scores)
+def strongest(words: tuple[float, ...]) -> int:
+    return max(range(len(words)), key=words.__getitem__)
 
 
-def test_the_strongest_word_is_the_planted_one(planted: list[tuple[Explained, set[int]]]) -> None:
-    found = hits(METHODS[DEFAULT], planted)
-    assert found >= 0.8 * PROMPTS
-    assert found > hits(drawn, planted)
+def test_the_strongest_word_is_of_the_planted_act(planted: list[tuple[Explained, set[int]]]) -> None:
+    hits = sum(strongest(METHODS[DEFAULT](given).words) in harmful for given, harmful in planted)
+    by_chance = sum(strongest(drawn(given, seed=n).words) in harmful for n, (given, harmful) in enumerate(planted))
+    assert hits >= 0.8 * PROMPTS
+    assert hits > by_chance

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from safetylayers.errors import UsageError
 from safetylayers.explain import Explainer
-from safetylayers.explain.held import held, norms_held
+from safetylayers.explain.held import gates_held, held, norms_held
 from safetylayers.explain.saliency import (
     METHODS,
     Explained,
@@ -153,12 +153,13 @@ def test_a_held_norm_is_linear_in_its_input() -> None:
         assert float((grad * x).detach().sum()) == pytest.approx(float((rest * direction).sum()), rel=1e-4)
 
 
-def test_a_held_model_without_mlps_is_linear_in_its_input() -> None:
-    model = random_chat_model("Llama")
-    for layer in model.layers:
-        layer.mlp.down_proj.weight.data.zero_()  # type: ignore[union-attr, operator]  # its class is transformers' own
+@pytest.mark.parametrize("architecture", ["Llama", "Qwen2", "Qwen3", "Mistral", "Phi3", "Olmo2"])
+def test_a_held_model_without_biases_is_linear_and_its_scores_add_up_to_the_logit(architecture: str) -> None:
+    model = random_chat_model(architecture)
+    for name, parameter in model.model.named_parameters():
+        if name.endswith("bias"):
+            parameter.data.zero_()
     given = explained(model)
-    here = embed(model, given.reading.token_ids)[None]
 
     class Logit:
         name, endings = "a logit", ((),)
@@ -166,12 +167,20 @@ def test_a_held_model_without_mlps_is_linear_in_its_input() -> None:
         def values(self, read: ChatModel, batch: Any, embedded: Tensor | None = None) -> Tensor:
             return read.logits(batch, last=1, embedded=embedded)[:, -1, 7].double()
 
-    leaf = here.clone().requires_grad_()
+    leaf = embed(model, given.reading.token_ids)[None].requires_grad_()
     with held(model):
         value = values_of_embedded(Logit(), model, leaf)
     (grad,) = torch.autograd.grad(value.sum(), leaf)
-    # Without biases, a linear function is its gradient's product with its input.
     assert float((grad * leaf).detach().sum()) == pytest.approx(value.item(), rel=1e-3, abs=1e-4)
+
+
+def test_gates_of_gated_mlps_are_held_and_plain_ones_are_not() -> None:
+    for architecture, gated in (("Llama", True), ("Phi3", True), ("Mixtral", True), ("GPTNeoX", False)):
+        model = random_chat_model(architecture)
+        with gates_held(model):
+            hooked = [module for module in model.model.modules() if module._forward_hooks]
+        assert bool(hooked) == gated
+        assert not any(module._forward_hooks for module in model.model.modules())
 
 
 def test_the_mean_embedding_is_over_the_whole_vocabulary(llama: ChatModel) -> None:

@@ -1,8 +1,9 @@
 """Gradients through a model whose multipliers count as constants: conservative propagation (arXiv 2202.07304).
 
-What a norm divides by (the LN rule) and how attention mixes (the AH rule) say how strongly each input counts; their own
-gradients, which say how that would change, drown it. They are held on this model alone, for a block; what the model
-computes stays as it is.
+What a norm divides by (the LN rule), how attention mixes (the AH rule) and how far an MLP's gates are open say how
+strongly each input counts; their own gradients, which say how that would change, drown it. With all three held, a model
+without biases and routers is linear in its embeddings, and gradient x embedding adds up to its logits. They are held on
+this model alone, for a block; what the model computes stays as it is.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from safetylayers.models.attention_backend import Attend, handled, layers_with_attention
+from safetylayers.models.structure import expert_modules, linear_modules
 
 if TYPE_CHECKING:
     from safetylayers.models import ChatModel
@@ -22,14 +24,19 @@ if TYPE_CHECKING:
 
 @contextmanager
 def held(model: ChatModel) -> Iterator[None]:
-    """Within the block, gradients pass norms' scales and attention's patterns as constants.
+    """Within the block, gradients pass norms' scales, attention's patterns and MLPs' gates as constants.
 
-    Where attention does not go through transformers' interface, its patterns are not held.
+    Where attention does not go through transformers' interface, its patterns are not held; nor is a gate that is worked
+    out without a module of its own (GptOss).
 
     Raises:
         UsageError: the model's attention is being recorded, or is of a kind that cannot be handled.
     """
-    with norms_held(model), handled(model, dict.fromkeys(layers_with_attention(model), _without_pattern)):
+    with (
+        norms_held(model),
+        gates_held(model),
+        handled(model, dict.fromkeys(layers_with_attention(model), _without_pattern)),
+    ):
         yield
 
 
@@ -54,6 +61,36 @@ def norms_held(model: ChatModel) -> Iterator[None]:
             if _is_norm(module):
                 stack.callback(module.register_forward_hook(_held(isinstance(module, nn.LayerNorm))).remove)
         yield
+
+
+@contextmanager
+def gates_held(model: ChatModel) -> Iterator[None]:
+    """Within the block, gradients pass gated MLPs as if their gates did not depend on their input."""
+    with ExitStack() as stack:
+        for part in (part for layer in model.layers for part in layer.children() if _is_gated(part, model.hidden_size)):
+            for module in filter(_is_activation, part.modules()):
+                stack.callback(module.register_forward_hook(_detached).remove)
+        yield
+
+
+def _is_gated(part: nn.Module, size: int) -> bool:
+    """Whether a part of a layer multiplies an activation with something else: it reads twice as much as it writes from.
+
+    Fused experts all do so.
+    """
+    linears = [linear for _, linear in linear_modules(part)]
+    read = sum(linear.out_features for linear in linears if linear.in_features == size)
+    return any(expert_modules(part)) or any(
+        read == 2 * each.in_features for each in linears if each.out_features == size
+    )
+
+
+def _is_activation(module: nn.Module) -> bool:
+    return type(module).__module__ in ("torch.nn.modules.activation", "transformers.activations")
+
+
+def _detached(_module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
+    return output.detach()
 
 
 def _is_norm(module: nn.Module) -> bool:

@@ -1,7 +1,7 @@
 """What in a prompt moved the number that is explained: a score for each token.
 
-- `held-gradient`: gradient x input with norms' scales and attention's patterns held (arXiv 2202.07304): one forward and
-  one backward pass. See `held.py`.
+- `held-gradient`: gradient x input with norms' scales, attention's patterns and gates held (arXiv 2202.07304): one
+  forward and one backward pass. See `held.py`.
 - `gradient`: plain gradient x input (arXiv 1312.6034; as a product in arXiv 1605.01713).
 - `integrated`: integrated gradients (arXiv 1703.01365) by Gauss and Legendre's rule, in batches, from the mean of all
   tokens' embeddings.
@@ -96,7 +96,7 @@ def gradient(given: Explained) -> Saliency:
 
 
 def held_gradient(given: Explained) -> Saliency:
-    """Return gradient x input with norms' scales and attention's patterns held: one forward and one backward pass.
+    """Return gradient x input with all multipliers held (`held.py`): one forward and one backward pass.
 
     Raises:
         UsageError: the model's attention is of a kind that cannot be handled.
