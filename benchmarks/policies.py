@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,15 +29,18 @@ from safetylayers.evaluate import PhraseJudge, Verdict, evaluate
 from safetylayers.evaluate.tables import evaluation_markdown
 from safetylayers.locate import SafetyMap, compare_maps, locate
 from safetylayers.models import ChatModel
-from safetylayers.prompts import Example, ExampleSet, PairSet, Prompt, PromptSet, Value, Values, render
+from safetylayers.prompts import Example, ExampleSet, PairSet, Prompt, PromptSet, Value, Values, builtin, render
 from safetylayers.prompts.values import ValueExamples
 from safetylayers.records import Estimate, Rate
 from safetylayers.tiny.choices import WEIGHTS, Planted, Request, choose, demonstrations, requests
+from safetylayers.tiny.corpus.replies import REFUSALS
 
 LAYERS = (5, 6)
 TOKENS = 40
 LEARN, ASK, WATCH, TEST, OTHER = range(5000, 5005)
 """Seeds of requests: to learn rewards from, to train policies on, to watch on, to report on, for a few choices."""
+PLAIN = "Here is a short answer to that."
+"""A reply that complies."""
 QUICK = {"lora_rank": 0, "max_new_tokens": TOKENS, "patience": 0}
 
 
@@ -45,6 +49,18 @@ def draw(count: int, seed: int, *without: Sequence[Request]) -> list[Request]:
     taken = {request.text for asked in without for request in asked}
     found = {request.text: request for request in requests(count, seed=seed) if request.text not in taken}
     return list(found.values())
+
+
+def contrasted(asked: Sequence[Request]) -> list[Request]:
+    """Return requests with two replies each: the first that helps, and the first that does not."""
+    found = []
+    for request in asked:
+        helping, refusing = (
+            next((each for each in request.replies if each.worth["helpfulness"] == worth), None) for worth in (1, -1)
+        )
+        if helping and refusing:
+            found.append(replace(request, replies=(helping, refusing)))
+    return found
 
 
 class World:
@@ -80,6 +96,15 @@ class World:
         train_reward_model(
             self.base, choose(self.learn, seed=LEARN), output=folder, lora_rank=0, learning_rate=5e-4, steps=2400,
             batch_size=16, max_length=128, progress=tell,
+        )  # fmt: skip
+        return ModelsScorer((RewardModel.load(folder),))
+
+    def harm_model(self) -> ModelsScorer:
+        """Return a reward model of the base, trained on choices between refusing and complying alone."""
+        folder = self.folder / "harm-model"
+        train_reward_model(
+            self.base, choose(contrasted(draw(80_000, LEARN, self.test, self.watch)), seed=LEARN), output=folder,
+            lora_rank=0, learning_rate=5e-4, steps=2500, batch_size=32, max_length=128, progress=tell,
         )  # fmt: skip
         return ModelsScorer((RewardModel.load(folder),))
 
@@ -132,11 +157,14 @@ def alignment(world: World) -> None:
     planted = pairs_right(world.gold, world.test)[0]
     print(f"reward model: {right} of held-out choices, EPIC {distance:.3f}; the planted reward {planted}", flush=True)
     warm, pairs, asked = world.warm(), choose(world.learn, seed=LEARN), world.prompts(world.ask)
-    by_value = world.reward_by_value(warm)
+    by_value, harm = world.reward_by_value(warm), world.harm_model()
+    show_decisions({"reward model": reward, "of refusing or complying": harm})
+    contrasts = choose(contrasted(world.learn[:14_000]), seed=LEARN)
     runs = {"tiny-base": world.base, "warm": warm}
     for name, model, data, scorer, settings in (
         ("dpo", world.base, pairs, reward, {"learning_rate": 3e-4, "steps": 250, "batch_size": 32}),
         ("dpo-warm", warm, pairs, reward, {"learning_rate": 1e-4, "steps": 120, "batch_size": 32}),
+        ("dpo-harm", warm, contrasts, harm, {"learning_rate": 2e-4, "steps": 300, "batch_size": 32, "beta": 0.1}),
         ("grpo", warm, asked, reward, {"learning_rate": 2e-4, "steps": 200, "beta": 0.01}),
         ("grpo-values", warm, asked, by_value, {"learning_rate": 1e-4, "steps": 90, "penalty": 1.0}),
     ):
@@ -147,6 +175,19 @@ def alignment(world: World) -> None:
         )  # fmt: skip
         runs[name] = ChatModel.load(world.folder / name)
     show_alignment(world, runs)
+
+
+def show_decisions(rewards: dict[str, ModelsScorer]) -> None:
+    """Show for how many built-in calibration prompts each reward prefers a refusal: no policy can follow it beyond."""
+    for name, reward in rewards.items():
+        for kind in ("malicious", "normal"):
+            texts = builtin(kind, "calibration").texts
+            turns = [({"role": "user", "content": text},) for text in texts]
+            refused, complied = (reward(turns, [said] * len(texts)).mean for said in (REFUSALS[0], PLAIN))
+            print(
+                f"{name}: prefers to refuse {Rate.of(list(map(bool, refused > complied)))} of {kind} prompts",
+                flush=True,
+            )
 
 
 def show_alignment(world: World, runs: dict[str, ChatModel]) -> None:
