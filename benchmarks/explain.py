@@ -1,17 +1,17 @@
 """What explanations cost against Captum's, whether they are right, and what patching and steering show.
 
-    python benchmarks/explain.py                    all parts, about 25 minutes on one core
+    python benchmarks/explain.py                    all parts, about 20 minutes on an idle core
     python benchmarks/explain.py --only planted     one of speed, planted, faithfulness, memory, steering, patching
 
 It locates the practice model's layers once, for its map (half a minute), and prints Markdown tables.
 
-- speed (8 minutes): our default against Captum's integrated gradients of 20 steps, on the same embeddings and through
+- speed (7 minutes): our default against Captum's integrated gradients of 20 steps, on the same embeddings and through
   the same function, on one thread. Rivals take turns, so that a machine that grows slower slows both.
-- planted (4): where a refusal comes from is known: a harmful act is put into a form, alone or among harmless requests.
+- planted (2): where a refusal comes from is known: a harmful act is put into a form, alone or among harmless requests.
   Only such prompts count as are refused with the act and answered with a harmless act in its place. The acts that were
   drawn when the default method was chosen are left out.
-- faithfulness (7): the built-in test prompts.
-- memory (2): what recording attention adds to a forward pass, each in a process of its own. Linux alone tells peaks.
+- faithfulness (6): the built-in test prompts.
+- memory (3): what recording attention adds to a forward pass, each in a process of its own. Linux alone tells peaks.
 - steering (1): the map's refusal direction added at each layer.
 - patching (2): refused prompts beside answered ones. The early layers also write down which words they read; how much
   of their effect is that is shown by pairs of prompts that differ in topic, and of which none is refused.
