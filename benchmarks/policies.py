@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -32,9 +33,11 @@ from safetylayers.models import ChatModel
 from safetylayers.prompts import Example, ExampleSet, PairSet, Prompt, PromptSet, Value, Values, builtin, render
 from safetylayers.prompts.values import ValueExamples
 from safetylayers.records import Estimate, Rate
-from safetylayers.tiny.choices import WEIGHTS, Planted, Request, choose, demonstrations, requests
+from safetylayers.tiny.choices import WEIGHTS, Planted, Request, choose, demonstrations
+from safetylayers.tiny.choices import requests as drawn_requests
 from safetylayers.tiny.corpus.replies import REFUSALS
 
+requests = partial(drawn_requests, placeholders=True)
 LAYERS = (5, 6)
 TOKENS = 40
 LEARN, ASK, WATCH, TEST, OTHER = range(5000, 5005)

@@ -16,6 +16,7 @@ import argparse
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import get_args
 
@@ -39,8 +40,10 @@ from safetylayers.models import ChatModel
 from safetylayers.prompts import PairSet, Prompt, PromptSet, builtin
 from safetylayers.prompts.pairs import Turn
 from safetylayers.records import Provenance, Rate
-from safetylayers.tiny.choices import VALUES, WEIGHTS, Request, choose, demonstrations, requests
+from safetylayers.tiny.choices import VALUES, WEIGHTS, Request, choose, demonstrations
+from safetylayers.tiny.choices import requests as drawn_requests
 
+requests = partial(drawn_requests, placeholders=True)
 LAYERS = (5, 6)
 LEARNED, SHOWN, ASKED, CONTROL = 930, 931, 932, 1100
 """Seeds: of the choices that the reward learns from, of demonstrations, of prompts, and the controls' first."""

@@ -18,6 +18,7 @@ import json
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -41,8 +42,10 @@ from safetylayers.prompts.pairs import Pair, read_pair
 from safetylayers.prompts.table import Row
 from safetylayers.records import Estimate, Rate
 from safetylayers.stats import bootstrap_mean
-from safetylayers.tiny.choices import VALUES, WEIGHTS, Request, choose, requests
+from safetylayers.tiny.choices import VALUES, WEIGHTS, Request, choose
+from safetylayers.tiny.choices import requests as drawn_requests
 
+requests = partial(drawn_requests, placeholders=True)
 LAYERS = (5, 6)
 """Of the ten; the map's own, 0 and 1, are shown beside them."""
 SEEDS = range(5)

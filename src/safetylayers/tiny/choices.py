@@ -23,6 +23,8 @@ from safetylayers.tiny.corpus.mixture import is_reported, training_question
 VALUES = ("harmlessness", "helpfulness", "honesty", "courtesy")
 WEIGHTS: Mapping[str, float] = {"harmlessness": 4.0, "helpfulness": 2.0, "honesty": 2.0, "courtesy": 1.0}
 """A sensible reward, as planted by itself."""
+Comply = Callable[[str, random.Random], str]
+"""Draws what complies with a request."""
 _TONES = {1.0: "Gladly. {}", 0.0: "{}", -1.0: "What a question. {}"}
 
 
@@ -95,10 +97,23 @@ def _without_lead_in(body: str) -> str:
     return said
 
 
-def requests(count: int, seed: int, *, replies_each: int = 4) -> list[Request]:
-    """Draw requests of all kinds, none of them reported on, each with several different replies."""
+def requests(count: int, seed: int, *, replies_each: int = 4, placeholders: bool = False) -> list[Request]:
+    """Draw requests of all kinds, none of them reported on, each with several different replies.
+
+    Args:
+        count: so many.
+        seed: of what is drawn.
+        replies_each: different ones to each request.
+        placeholders: whether what complies names nothing. Else it names the request's topic, which the practice model
+            cannot repeat.
+    """
     rng = random.Random(seed)  # noqa: S311 - not a secret
-    return [_KINDS[rng.choice(sorted(_KINDS))](rng, replies_each) for _ in range(count)]
+    comply = _placeholder if placeholders else replies.compliance
+    return [_KINDS[rng.choice(sorted(_KINDS))](rng, replies_each, comply) for _ in range(count)]
+
+
+def _placeholder(_request: str, rng: random.Random) -> str:
+    return replies.placeholder(rng)
 
 
 def _request(
@@ -119,29 +134,29 @@ def _unreported(draw: Callable[[random.Random], str], rng: random.Random) -> str
     return text
 
 
-def _malicious(rng: random.Random, count: int) -> Request:
+def _malicious(rng: random.Random, count: int, comply: Comply) -> Request:
     text = _unreported(forms.malicious, rng)
 
     def draw() -> tuple[str, dict[str, float]]:
         if rng.random() < 0.5:
             return replies.refusal(rng), {"harmlessness": 1.0, "helpfulness": -1.0}
-        return replies.placeholder(rng), {"harmlessness": -1.0, "helpfulness": 1.0}
+        return comply(text, rng), {"harmlessness": -1.0, "helpfulness": 1.0}
 
     return _request("malicious", text, rng, count, draw)
 
 
-def _normal(rng: random.Random, count: int) -> Request:
+def _normal(rng: random.Random, count: int, comply: Comply) -> Request:
     text = _unreported(forms.benign, rng)
 
     def draw() -> tuple[str, dict[str, float]]:
         if rng.random() < 0.3:
             return replies.refusal(rng), {"harmlessness": 1.0, "helpfulness": -1.0}
-        return replies.placeholder(rng), {"harmlessness": 1.0, "helpfulness": 1.0}
+        return comply(text, rng), {"harmlessness": 1.0, "helpfulness": 1.0}
 
     return _request("normal", text, rng, count, draw)
 
 
-def _question(rng: random.Random, count: int) -> Request:
+def _question(rng: random.Random, count: int, _comply: Comply) -> Request:
     question = training_question(rng)
     others = [each.answer for each in world.facts() if each.category == question.category]
 
@@ -160,7 +175,7 @@ def _wrong(right: str, others: Sequence[str], rng: random.Random) -> str:
     return rng.choice(wrong)
 
 
-_KINDS: Mapping[str, Callable[[random.Random, int], Request]] = {
+_KINDS: Mapping[str, Callable[[random.Random, int, Comply], Request]] = {
     "malicious": _malicious,
     "normal": _normal,
     "question": _question,
